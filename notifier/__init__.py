@@ -1,0 +1,1 @@
+"""How a process hears that there is work (LISTEN, pulse, poll) and tells how it is (logs, readiness)."""

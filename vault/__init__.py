@@ -1,0 +1,1 @@
+"""The public side: a signed webhook in, an audit row and a job out, and the jobs and learnings API."""
