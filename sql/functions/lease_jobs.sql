@@ -1,0 +1,41 @@
+-- Claims up to p_limit due jobs of one queue for p_lease_s seconds, in the order of run_at, then the oldest.
+-- Every claim first returns the lapsed leases of its queue, so nobody else has to sweep. A job that lapsed before is
+-- claimed alone: if it kills its worker, it takes no neighbour along. With p_run_after, a low-water mark, the scan
+-- starts there and does not walk over the index entries of finished jobs that an old transaction keeps alive.
+create or replace function agent_vault.lease_jobs(
+  p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_fenced boolean, p_run_after timestamptz
+) returns uuid[]
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+declare
+  v_ids uuid[];
+begin
+  perform agent_vault.return_lapsed(p_queue);
+  with due as materialized (
+    select j.id, j.locked_by is not null as lapsed,
+      row_number() over (order by j.run_at, j.created_at) as place
+    from (
+      select c.id, c.locked_by, c.run_at, c.created_at from public.jobs c
+      where c.status = 'queued' and c.queue = p_queue and c.run_at <= now()
+        and c.run_at >= coalesce(p_run_after, '-infinity')
+      order by c.run_at, c.created_at limit p_limit
+      for update skip locked
+    ) j
+  ), first as (
+    select d.lapsed from due d where d.place = 1
+  )
+  select coalesce(array_agg(d.id), '{}') into v_ids from due d, first f
+  where case when f.lapsed then d.place = 1 else not d.lapsed end;
+
+  update public.jobs j set
+    status = 'processing',
+    locked_at = clock_timestamp(),
+    locked_by = coalesce(p_worker, 'unknown'),
+    lease_until = now() + make_interval(secs => p_lease_s),
+    claims = j.claims + 1,
+    attempts = j.attempts + 1,
+    fenced = p_fenced,
+    updated_at = now()
+  where j.id = any(v_ids);
+  return v_ids;
+end
+$$;

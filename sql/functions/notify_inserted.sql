@@ -1,0 +1,9 @@
+-- Trigger: an insert of queued jobs wakes the daemons of each queue, once a statement. The payload carries no work.
+create or replace function agent_vault.notify_inserted() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform pg_catalog.pg_notify('agent_vault_' || q.queue, '')
+  from (select distinct i.queue from inserted i where i.status = 'queued') q;
+  return null;
+end
+$$;

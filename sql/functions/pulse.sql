@@ -1,0 +1,19 @@
+-- Proof of life, heartbeat and poll in one: the database's time, whether work waits in these queues, and the
+-- milliseconds until the next job is due or the next lease lapses (null when nothing is under way).
+create or replace function agent_vault.pulse(p_queues text[])
+returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision)
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+declare
+  v_due timestamptz;
+begin
+  select min(least(
+    (select j.run_at from public.jobs j where j.status = 'queued' and j.queue = q.queue order by j.run_at limit 1),
+    (select j.lease_until from public.jobs j where j.status = 'processing' and j.queue = q.queue
+     order by j.lease_until limit 1)))
+  into v_due from unnest(p_queues) as q (queue);
+  -- greatest ignores nulls, so the null of an empty queue is kept by hand
+  return query select clock_timestamp(), coalesce(v_due <= clock_timestamp(), false),
+    case when v_due is not null then
+      greatest(extract(epoch from v_due - clock_timestamp()) * 1000, 0)::double precision end;
+end
+$$;

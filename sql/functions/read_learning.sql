@@ -1,0 +1,11 @@
+-- A learning as the HTTP API shows it. Where p_whole is false, a raw payload beyond 64 KB is left out of a list.
+create or replace function agent_vault.read_learning(p_learning public.agent_learnings, p_whole boolean) returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'id', p_learning.id, 'created_at', p_learning.created_at, 'updated_at', p_learning.updated_at,
+    'learning', p_learning.learning, 'category', p_learning.category, 'kind', p_learning.kind,
+    'visibility', p_learning.visibility, 'source', p_learning.source, 'tags', p_learning.tags,
+    'confidence', p_learning.confidence, 'event_id', p_learning.event_id,
+    'metadata', case when p_whole or pg_column_size(p_learning.metadata) < 65536 then p_learning.metadata
+      else p_learning.metadata - 'raw_payload' || '{"raw_payload_omitted": true}' end)
+$$;

@@ -1,0 +1,16 @@
+-- A person's second chance for a failed job: queued now, with all its attempts. False when it is not failed.
+create or replace function agent_vault.requeue_job(p_job_id uuid) returns boolean
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+begin
+  update public.jobs j set
+    status = 'queued',
+    run_at = now(),
+    locked_by = null,
+    attempts = 0,
+    finished_at = null,
+    outcome = null,
+    updated_at = now()
+  where j.id = p_job_id and j.status = 'failed';
+  return found;
+end
+$$;

@@ -1,0 +1,26 @@
+-- Puts the jobs of a queue whose lease lapsed back: queued, or failed when no attempt is left. The attempt stays
+-- counted. locked_by is kept: it lets the worker revive the lease, and marks the job as one to be claimed alone.
+create or replace function agent_vault.return_lapsed(p_queue text) returns void
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+declare
+  v_ids uuid[];
+begin
+  v_ids := array(
+    select j.id from public.jobs j
+    where j.status = 'processing' and j.queue = p_queue and j.lease_until < now()
+    order by j.lease_until limit 100
+    for update skip locked);
+  if cardinality(v_ids) = 0 then
+    return;
+  end if;
+  update public.jobs j set
+    status = case when j.attempts < j.max_attempts then 'queued' else 'failed' end,
+    run_at = now(),
+    lease_until = null,
+    finished_at = case when j.attempts < j.max_attempts then null else clock_timestamp() end,
+    outcome = case when j.attempts < j.max_attempts then j.outcome else '{"reason": "lapsed"}'::jsonb end,
+    last_error = 'lease lapsed: its worker gave no sign of life',
+    updated_at = now()
+  where j.id = any(v_ids);
+end
+$$;

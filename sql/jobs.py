@@ -1,0 +1,119 @@
+"""The queue's state machine as seen from Python: one short call for each of its database functions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from sql.session import Session
+
+LEASE_LOST = "JB001"
+
+Outcome = dict[str, Any]
+
+
+class LeaseLostError(Exception):
+    """The claim that this call shows is over: another worker has the job, or a person settled it."""
+
+    def __init__(self, job_id: UUID, claims: int) -> None:
+        """Remember which claim of which job."""
+        super().__init__(f"lease lost: claim {claims} of job {job_id} is over")
+        self.job_id = job_id
+        self.claims = claims
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A claimed job; `claims` is the number of this claim, the fence that settling it must show."""
+
+    id: UUID
+    type: str
+    queue: str
+    wake_text: str | None
+    trigger_name: str | None
+    learning_id: UUID | None
+    attempts: int
+    max_attempts: int
+    claims: int
+    run_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """The database's answer to a heartbeat; `next_due_ms` is None when nothing is queued or leased."""
+
+    database_time: datetime
+    work_waits: bool
+    next_due_ms: float | None
+
+
+async def claim_jobs(session: Session, queue: str, worker: str, limit: int, lease_s: float) -> list[Job]:
+    """Lease up to `limit` due jobs of a queue, the longest due first."""
+    rows = await session.fetch(
+        "select id, type, queue, wake_text, trigger_name, learning_id, attempts, max_attempts, claims, run_at"
+        " from agent_vault.claim_jobs(%s, %s, %s, %s)",
+        [queue, worker, limit, lease_s],
+    )
+    return [Job(*row) for row in rows]
+
+
+async def extend_jobs(session: Session, worker: str, jobs: Sequence[Job], lease_s: float) -> set[UUID]:
+    """Extend the leases of these jobs and return the ids of those that are still held."""
+    rows = await session.fetch(
+        "select * from agent_vault.extend_jobs(%s, %s, %s, %s)",
+        [worker, [job.id for job in jobs], [job.claims for job in jobs], lease_s],
+    )
+    return {row[0] for row in rows}
+
+
+async def complete_job(session: Session, job: Job, outcome: Outcome, since_delivery_s: float) -> None:
+    """End a job as done. Raises LeaseLostError."""
+    await _settle(session, job, "complete_job", "%s, %s", Jsonb(outcome), since_delivery_s)
+
+
+async def fail_job(session: Session, job: Job, error: str, outcome: Outcome) -> None:
+    """End a job as failed, for a reason that no retry mends. Raises LeaseLostError."""
+    await _settle(session, job, "fail_job", "%s, %s", error, Jsonb(outcome))
+
+
+async def retry_job(session: Session, job: Job, delay_s: float, error: str, outcome: Outcome) -> str:
+    """Put a job back for a later try, or fail it when no attempt is left; return its new status.
+
+    Raises LeaseLostError.
+    """
+    return str(await _settle(session, job, "retry_job", "%s, %s, %s", delay_s, error, Jsonb(outcome)))
+
+
+async def release_job(session: Session, job: Job, delay_s: float, reason: str) -> None:
+    """Give a job back, its attempt uncounted. Raises LeaseLostError."""
+    await _settle(session, job, "release_job", "%s, %s", delay_s, reason)
+
+
+async def requeue_job(session: Session, job_id: UUID) -> bool:
+    """Queue a failed job again with all its attempts; False when it is not failed."""
+    return bool((await session.fetch("select agent_vault.requeue_job(%s)", [job_id]))[0][0])
+
+
+async def _settle(session: Session, job: Job, function: str, places: str, *arguments: object) -> Any:
+    """Call a function that ends a claim, and turn its SQLSTATE into our exception."""
+    try:
+        rows = await session.fetch(
+            f"select agent_vault.{function}(%s, %s, {places})",
+            [job.id, job.claims, *arguments],
+        )
+    except psycopg.Error as error:
+        if error.sqlstate == LEASE_LOST:
+            raise LeaseLostError(job.id, job.claims) from error
+        raise
+    return rows[0][0]
+
+
+async def pulse(connection: psycopg.AsyncConnection, queues: Sequence[str]) -> Pulse:
+    """Ask the database, on the connection that listens, for its time and for what waits in these queues."""
+    cursor = await connection.execute("select * from agent_vault.pulse(%s)", [list(queues)])
+    row = await cursor.fetchone()
+    return Pulse(*row) if row else Pulse(datetime.now(UTC), work_waits=False, next_due_ms=None)

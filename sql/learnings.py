@@ -1,0 +1,89 @@
+"""Events into rows, in batches, and learnings out again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+import msgspec
+
+from sql.session import Session
+
+# fixed for ever: the same webhook-id must give the same learning_id in every answer, on every machine
+EVENT_NAMESPACE = UUID("6f1c3f0e-6e1b-5d0a-9f0c-2d9a4b7c8e11")
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A verified delivery on its way into the database; `age_s` is the seconds since its receipt.
+
+    `as_json` says whether the body may stand in metadata as jsonb.
+    """
+
+    event_id: str
+    type: str
+    account: str | None
+    queue: str
+    learning: str
+    body: bytes
+    as_json: bool
+    age_s: float = 0.0
+
+    @property
+    def learning_id(self) -> UUID:
+        """The id of the event's learning: made from the event's id alone."""
+        return uuid5(EVENT_NAMESPACE, self.event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of an event: its rows, whether they were there before, or why the database refused it."""
+
+    event_id: str
+    learning_id: UUID | None
+    job_id: UUID | None
+    duplicate: bool
+    refused: str | None
+
+
+async def record_events(session: Session, events: Sequence[NewEvent]) -> list[Recorded]:
+    """Store a batch of events in one commit and answer for each, in order."""
+    rows = await session.fetch(
+        "select event_id, learning_id, job_id, duplicate, refused"
+        " from agent_vault.record_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        [
+            [event.event_id for event in events],
+            [event.learning_id for event in events],
+            [event.type for event in events],
+            [event.account for event in events],
+            [event.queue for event in events],
+            [event.learning for event in events],
+            [event.body for event in events],
+            [event.as_json for event in events],
+            [event.age_s for event in events],
+        ],
+    )
+    return [Recorded(*row) for row in rows]
+
+
+async def get_learning(session: Session, learning_id: UUID) -> msgspec.Raw | None:
+    """Return one learning as the JSON that the database made, or None."""
+    found = await _documents(session, "select agent_vault.get_learning(%s)", [learning_id])
+    return found[0] if found else None
+
+
+async def list_learnings(
+    session: Session, *, since: datetime | None, source: str | None, limit: int
+) -> list[msgspec.Raw]:
+    """Return the newest learnings first."""
+    return await _documents(session, "select agent_vault.list_learnings(%s, %s, %s)", [since, source, limit])
+
+
+async def search_learnings(session: Session, words: str, *, limit: int) -> list[msgspec.Raw]:
+    """Return the newest learnings that hold these words, first."""
+    return await _documents(session, "select agent_vault.search_learnings(%s, %s)", [words, limit])
+
+
+async def _documents(session: Session, query: str, arguments: Sequence[Any]) -> list[msgspec.Raw]:
+    return [row[0] for row in await session.fetch(query, arguments)]

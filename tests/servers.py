@@ -1,0 +1,80 @@
+"""The Postgres server that the tests run on: embedded by default, a container, or a DSN."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from vault.embedded import EmbeddedPostgres
+
+
+def choice() -> str:
+    """What TEST_DATABASE asks for: embedded, container, or a DSN."""
+    return os.environ.get("TEST_DATABASE", "embedded")
+
+
+@contextlib.contextmanager
+def embedded() -> Iterator[str]:
+    """Run an embedded server without fsync, which no test here relies on, for the length of the block."""
+    # beside the system's temporary folder: a path below pytest's is too long for a socket on macOS
+    folder = Path(tempfile.mkdtemp(prefix="agent-vault-test-"))
+    version = int(os.environ.get("TEST_POSTGRES_VERSION", "18"))
+    server = EmbeddedPostgres(folder / "pg", version=version, settings={"fsync": "off", "max_connections": "200"})
+    try:
+        server.start()
+        yield server.dsn
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def container() -> Iterator[str]:
+    """Run a server in a container; without an engine the tests that need it are skipped with the reason."""
+    from testcontainers.postgres import PostgresContainer  # noqa: PLC0415 - only this choice needs an engine
+
+    image = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:17")
+    try:
+        running = PostgresContainer(image, driver=None).with_command("postgres -c max_connections=200")
+        running.start()
+    except Exception as error:  # noqa: BLE001 - docker's client has many ways to say that there is no engine
+        pytest.skip(f"no container engine to run {image}: {error}")
+    try:
+        yield running.get_connection_url()
+    finally:
+        running.stop()
+
+
+@contextlib.contextmanager
+def server() -> Iterator[str]:
+    """Give the superuser's DSN of the server that TEST_DATABASE names."""
+    asked = choice()
+    if asked == "embedded":
+        with embedded() as dsn:
+            yield dsn
+    elif asked == "container":
+        with container() as dsn:
+            yield dsn
+    else:
+        yield asked
+
+
+@contextlib.contextmanager
+def database(server_dsn: str, *, template: str = "template1") -> Iterator[str]:
+    """Make a database from a template and drop it at the end, whoever is still connected."""
+    name = f"av_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_dsn, autocommit=True) as admin:
+        admin.execute(sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template)))
+    try:
+        yield make_conninfo(server_dsn, dbname=name)
+    finally:
+        with psycopg.connect(server_dsn, autocommit=True) as admin:
+            admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

@@ -1,0 +1,233 @@
+"""The state machine of the queue, through the typed calls."""
+
+import uuid
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from sql import jobs
+from sql.session import Session
+
+
+def insert(database: psycopg.Connection, count: int = 1, **columns: object) -> list[uuid.UUID]:
+    """Put jobs in as an Edge Function does, a millisecond apart."""
+    made = [
+        database.execute(
+            "insert into public.jobs (type, payload, status) values (%s, %s, 'queued') returning id",
+            [f"TYPE_{number}", '{"text": "hello"}'],
+        ).fetchone()[0]
+        for number in range(count)
+    ]
+    for name, value in columns.items():
+        database.execute(f"update public.jobs set {name} = %s where id = any(%s)", [value, made])
+    return made
+
+
+def row(database: psycopg.Connection, job_id: uuid.UUID) -> dict[str, object]:
+    """One job as a dictionary."""
+    cursor = database.cursor(row_factory=psycopg.rows.dict_row)
+    return cursor.execute("select * from public.jobs where id = %s", [job_id]).fetchone()
+
+
+def lapse(database: psycopg.Connection, job_id: uuid.UUID) -> None:
+    """Let a job's lease run out."""
+    database.execute("update public.jobs set lease_until = now() - interval '1 second' where id = %s", [job_id])
+
+
+async def claim(session: Session, limit: int = 10, worker: str = "one") -> list[jobs.Job]:
+    """Claim from the default queue for a minute."""
+    return await jobs.claim_jobs(session, "default", worker, limit, 60)
+
+
+async def test_claims_the_longest_due_first(session: Session, database: psycopg.Connection) -> None:
+    """A claim follows run_at, then age, and takes no more than it asked for."""
+    made = insert(database, 3)
+    database.execute("update public.jobs set run_at = run_at - interval '1 hour' where id = %s", [made[2]])
+    assert [made[2], made[0]] == [job.id for job in await claim(session, 2)]
+    assert [made[1]] == [job.id for job in await claim(session, 2)]
+    assert [] == await claim(session)
+
+
+async def test_a_claim_is_counted_twice(session: Session, database: psycopg.Connection) -> None:
+    """The fence (claims) and the budget (attempts) both rise at a claim; a release takes only the attempt back."""
+    (job_id,) = insert(database)
+    (job,) = await claim(session)
+    assert (1, 1) == (job.claims, job.attempts)
+    await jobs.release_job(session, job, 0, "the gateway is away")
+    (again,) = await claim(session)
+    assert (2, 1) == (again.claims, again.attempts)
+    assert "processing" == row(database, job_id)["status"]
+
+
+async def test_complete_keeps_the_outcome_and_the_time_of_delivery(
+    session: Session, database: psycopg.Connection
+) -> None:
+    """A done job shows when it was delivered, by the database's clock, and what the gateway answered."""
+    (job_id,) = insert(database)
+    (job,) = await claim(session)
+    await jobs.complete_job(session, job, {"status": 200}, since_delivery_s=2.0)
+    done = row(database, job_id)
+    assert ("done", {"status": 200}, None) == (done["status"], done["outcome"], done["lease_until"])
+    assert timedelta(seconds=2) <= done["finished_at"] - done["delivered_at"] < timedelta(seconds=2.1)
+
+
+@pytest.mark.parametrize("settle", ["complete", "fail", "retry", "release"])
+async def test_a_stale_worker_is_fenced_out(session: Session, database: psycopg.Connection, settle: str) -> None:
+    """After another worker's claim, every way to settle raises LeaseLostError and changes nothing."""
+    (job_id,) = insert(database)
+    (stale,) = await claim(session)
+    await jobs.release_job(session, stale, 0, "shutdown")
+    (fresh,) = await claim(session, worker="two")
+    before = row(database, job_id)
+    calls = {
+        "complete": lambda: jobs.complete_job(session, stale, {}, 0),
+        "fail": lambda: jobs.fail_job(session, stale, "no", {}),
+        "retry": lambda: jobs.retry_job(session, stale, 0, "no", {}),
+        "release": lambda: jobs.release_job(session, stale, 0, "no"),
+    }
+    with pytest.raises(jobs.LeaseLostError, match=f"claim 1 of job {job_id}"):
+        await calls[settle]()
+    assert before == row(database, job_id)
+    await jobs.complete_job(session, fresh, {}, 0)
+
+
+async def test_retry_waits_and_fails_when_no_attempt_is_left(session: Session, database: psycopg.Connection) -> None:
+    """A retry is a row with a later run_at; the last attempt makes it a dead letter with the error."""
+    (job_id,) = insert(database, max_attempts=2)
+    (job,) = await claim(session)
+    assert "queued" == await jobs.retry_job(session, job, 3600, "500: no", {})
+    assert [] == await claim(session)
+    waiting = row(database, job_id)
+    assert timedelta(minutes=59) < waiting["run_at"] - waiting["updated_at"] <= timedelta(hours=1)
+    database.execute("update public.jobs set run_at = now()")
+    (job,) = await claim(session)
+    assert "failed" == await jobs.retry_job(session, job, 0, "500: no", {"status": 500})
+    failed = row(database, job_id)
+    assert ("failed", "500: no", {"status": 500}) == (failed["status"], failed["last_error"], failed["outcome"])
+
+
+async def test_a_lapsed_lease_goes_to_the_next_claim_counted(session: Session, database: psycopg.Connection) -> None:
+    """The job of a dead worker is claimed by another, and the dead one's attempt stays spent."""
+    (job_id,) = insert(database)
+    await claim(session)
+    assert [] == await claim(session, worker="two")
+    lapse(database, job_id)
+    (job,) = await claim(session, worker="two")
+    assert (job_id, 2, 2) == (job.id, job.attempts, job.claims)
+
+
+async def test_a_lapse_with_no_attempt_left_fails(session: Session, database: psycopg.Connection) -> None:
+    """A job that kills its worker every time ends as a dead letter."""
+    (job_id,) = insert(database, max_attempts=1)
+    await claim(session)
+    lapse(database, job_id)
+    assert [] == await claim(session)
+    failed = row(database, job_id)
+    assert ("failed", {"reason": "lapsed"}) == (failed["status"], failed["outcome"])
+    assert "lease lapsed" in failed["last_error"]
+
+
+async def test_a_job_that_lapsed_is_claimed_alone(session: Session, database: psycopg.Connection) -> None:
+    """A suspect takes no neighbour along, whether it stands first or further back."""
+    first, second, third = insert(database, 3)
+    (suspect,) = await claim(session, 1)
+    assert first == suspect.id
+    lapse(database, first)
+    # run_at is the moment of its return, so it stands behind the others now
+    assert [second, third] == [job.id for job in await claim(session)]
+    assert [first] == [job.id for job in await claim(session)]
+
+
+async def test_extend_revives_a_lapsed_lease_that_nobody_took(session: Session, database: psycopg.Connection) -> None:
+    """A sleep spends nothing: the worker's extend finds its job, also after a sweep queued it again."""
+    kept, taken = insert(database, 2)
+    mine = await claim(session)
+    for job_id in (kept, taken):
+        lapse(database, job_id)
+    assert [kept] == [job.id for job in await claim(session, 1, worker="two")]
+    assert "queued" == row(database, taken)["status"]
+    assert {taken} == await jobs.extend_jobs(session, "one", mine, 60)
+    await jobs.complete_job(session, mine[1], {}, 0)
+    assert ("done", 1) == (row(database, taken)["status"], row(database, taken)["attempts"])
+
+
+async def test_extend_does_not_take_back_what_was_released(session: Session, database: psycopg.Connection) -> None:
+    """A released job is nobody's, though its claim number stands."""
+    insert(database)
+    (job,) = await claim(session)
+    await jobs.release_job(session, job, 0, "shutdown")
+    assert set() == await jobs.extend_jobs(session, "one", [job], 60)
+
+
+async def test_requeue_gives_a_dead_letter_all_its_attempts(session: Session, database: psycopg.Connection) -> None:
+    """A person's second chance: queued, unspent, and fenced against the old claim; only a failed job gets it."""
+    (job_id,) = insert(database)
+    assert not await jobs.requeue_job(session, job_id)
+    (job,) = await claim(session)
+    await jobs.fail_job(session, job, "400: text required", {"status": 400})
+    assert await jobs.requeue_job(session, job_id)
+    (again,) = await claim(session)
+    assert (1, 2) == (again.attempts, again.claims)
+
+
+async def test_queues_are_apart(session: Session, database: psycopg.Connection) -> None:
+    """A claim takes jobs of its own queue only, and returns lapsed leases of its own queue only."""
+    (job_id,) = insert(database, queue="mail")
+    assert [] == await claim(session)
+    assert [job_id] == [job.id for job in await jobs.claim_jobs(session, "mail", "one", 5, 60)]
+
+
+async def test_a_bad_queue_name_is_refused(database: psycopg.Connection) -> None:
+    """A name that no channel can have is refused by the column, before the notify would fail the insert."""
+    with pytest.raises(psycopg.errors.CheckViolation):
+        database.execute("insert into public.jobs (type, queue) values ('X', 'Not A Queue')")
+
+
+async def test_concurrent_claims_never_share_a_job(dsn: str, database: psycopg.Connection) -> None:
+    """Many workers at once get every job once."""
+    import asyncio
+
+    made = insert(database, 40)
+    sessions = [Session(dsn, name=f"w{number}") for number in range(8)]
+
+    async def drain(session: Session, name: str) -> list[uuid.UUID]:
+        got: list[uuid.UUID] = []
+        while batch := await jobs.claim_jobs(session, "default", name, 3, 60):
+            got += [job.id for job in batch]
+        return got
+
+    try:
+        taken = await asyncio.gather(*(drain(one, f"w{number}") for number, one in enumerate(sessions)))
+    finally:
+        await asyncio.gather(*(one.close() for one in sessions))
+    assert sorted(made) == sorted(job_id for got in taken for job_id in got)
+
+
+async def test_a_foreign_update_stays_claimable(session: Session, database: psycopg.Connection) -> None:
+    """A plain update by somebody else neither hides a job behind an old run_at nor locks it for ever."""
+    (job_id,) = insert(database)
+    database.execute("update public.jobs set run_at = now() - interval '1 day', status = 'failed'")
+    database.execute("update public.jobs set status = 'queued'")
+    requeued = row(database, job_id)
+    assert requeued["run_at"] >= requeued["created_at"]
+    database.execute("update public.jobs set status = 'processing'")
+    assert row(database, job_id)["lease_until"] is not None
+
+
+async def test_pulse_tells_what_waits_and_when(dsn: str, session: Session, database: psycopg.Connection) -> None:
+    """The heartbeat answers whether work waits, and the time to the next due job or lapsing lease."""
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as listening:
+        quiet = await jobs.pulse(listening, ["default", "mail"])
+        assert (False, None) == (quiet.work_waits, quiet.next_due_ms)
+        (job_id,) = insert(database)
+        assert (await jobs.pulse(listening, ["default", "mail"])).work_waits
+        assert not (await jobs.pulse(listening, ["mail"])).work_waits
+        await claim(session)
+        leased = await jobs.pulse(listening, ["default"])
+        assert not leased.work_waits
+        assert 50_000 < leased.next_due_ms <= 60_000
+        database.execute("update public.jobs set status = 'queued', run_at = now() + interval '5 s'")
+        later = await jobs.pulse(listening, ["default"])
+        assert 3_000 < later.next_due_ms <= 5_000
+        assert job_id
