@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -112,8 +112,15 @@ async def _settle(session: Session, job: Job, function: str, places: str, *argum
     return rows[0][0]
 
 
+PULSE = "select database_time, work_waits, next_due_ms from agent_vault.pulse(%s)"
+
+
 async def pulse(connection: psycopg.AsyncConnection, queues: Sequence[str]) -> Pulse:
     """Ask the database, on the connection that listens, for its time and for what waits in these queues."""
-    cursor = await connection.execute("select * from agent_vault.pulse(%s)", [list(queues)])
-    row = await cursor.fetchone()
-    return Pulse(*row) if row else Pulse(datetime.now(UTC), work_waits=False, next_due_ms=None)
+    cursor = await connection.execute(PULSE, [list(queues)])
+    return Pulse(*(await cursor.fetchall())[0])
+
+
+async def next_due_ms(session: Session, queues: Sequence[str]) -> float | None:
+    """Return the milliseconds until a job of these queues is due or a lease lapses; None: nothing is under way."""
+    return Pulse(*(await session.fetch(PULSE, [list(queues)]))[0]).next_due_ms

@@ -8,9 +8,11 @@ script to paste.
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
+
+from sql.session import Session
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -103,19 +105,34 @@ def read_version(connection: psycopg.Connection) -> int | None:
     return row[0] if row else None
 
 
-async def check_version(connection: psycopg.AsyncConnection) -> int:
-    """Return the schema's version; a newer one than this code knows is fine.
+SCHEMA_VERSION = "select agent_vault.schema_version()"
+NO_SCHEMA = (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName)
 
-    Raises SchemaTooOldError when `agent-vault migrate` must run first.
+
+async def check_version(connection: psycopg.AsyncConnection) -> int:
+    """Return the schema's version, over a connection; a newer one than this code knows is fine.
+
+    Raises SchemaTooOldError when `agent-vault migrate` must run first, and psycopg.Error.
     """
     try:
-        row = await (await connection.execute("select agent_vault.schema_version()")).fetchone()
-    except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
-        row = None
-    found = row[0] if row else None
+        return _new_enough(await (await connection.execute(SCHEMA_VERSION)).fetchall())
+    except NO_SCHEMA:
+        raise SchemaTooOldError(None, latest()) from None
+
+
+async def require_version(session: Session) -> int:
+    """Return the schema's version, over a session; otherwise as check_version."""
+    try:
+        return _new_enough(await session.fetch(SCHEMA_VERSION))
+    except NO_SCHEMA:
+        raise SchemaTooOldError(None, latest()) from None
+
+
+def _new_enough(rows: list[tuple[Any, ...]]) -> int:
+    found: int | None = rows[0][0]
     if found is None or found < latest():
         raise SchemaTooOldError(found, latest())
-    return int(found)
+    return found
 
 
 def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
@@ -125,7 +142,7 @@ def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
     """
     notices: list[str] = []
     with psycopg.connect(dsn, prepare_threshold=None, application_name="agent-vault migrate") as connection:
-        connection.add_notice_handler(lambda notice: notices.append(f"{notice.severity}: {notice.message_primary}"))
+        connection.add_notice_handler(lambda notice: notices.append(f"{notice.severity_nonlocalized}: {notice.message_primary}"))
         connection.execute("select pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
         connection.execute("select set_config('lock_timeout', %s, true)", [str(LOCK_TIMEOUT_MS)])
         connection.execute("set local client_min_messages = notice")
@@ -133,7 +150,8 @@ def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
         if before is not None and before > latest():
             return Migrated(before, before)
         _apply(connection, before)
-        notices.clear()  # "already exists, skipping" and the like
+        # a warning of the migrations stays; "already exists, skipping" and the like say nothing
+        notices[:] = [notice for notice in notices if not notice.startswith("NOTICE")]
         connection.execute("select set_config('agent_vault.keep_anon', %s, true)", ["on" if keep_anon else "off"])
         connection.execute(privileges().encode())
     return Migrated(before, latest(), notices)

@@ -1,10 +1,11 @@
 -- Who may do what; runs at the end of every migrate, in its transaction. Execute is taken from everyone and given to
 -- service_role; row level security stays on and only service_role has a policy. With agent_vault.keep_anon on, the
--- public key keeps the two old functions, for a worker that still uses it.
+-- public key, which is the role anon, keeps the two old functions, for a worker that still uses it.
 
 do $$
 declare
-  v_keep_anon boolean := coalesce(current_setting('agent_vault.keep_anon', true), '') = 'on';
+  v_keep_anon boolean := coalesce(current_setting('agent_vault.keep_anon', true), '') = 'on'
+    and exists (select from pg_roles where rolname = 'anon');
   v_public text[] := array(
     select quote_ident(rolname) from pg_roles where rolname in ('anon', 'authenticated') order by rolname) || 'public'::text;
   v_has_service boolean := exists (select from pg_roles where rolname = 'service_role');
@@ -26,8 +27,10 @@ begin
     where p.pronamespace = 'agent_vault'::regnamespace
       or p.oid in ('public.claim_next_job(text)'::regprocedure, 'public.complete_job(uuid, text, text)'::regprocedure)
   loop
-    execute format('%s on function %s %s %s', case when v_keep_anon and v_one.is_old then 'grant execute' else 'revoke all' end,
-      v_one.fn, case when v_keep_anon and v_one.is_old then 'to' else 'from' end, array_to_string(v_public, ', '));
+    execute format('revoke all on function %s from %s', v_one.fn, array_to_string(v_public, ', '));
+    if v_keep_anon and v_one.is_old then
+      execute format('grant execute on function %s to anon', v_one.fn);
+    end if;
     if v_has_service then
       execute format('grant execute on function %s to service_role', v_one.fn);
     end if;

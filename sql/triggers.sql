@@ -12,7 +12,7 @@ execute function agent_vault.notify_updated();
 
 create or replace trigger agent_vault_requeued before update on public.jobs
 for each row
-when (new.status = 'queued' and old.status <> 'queued' and new.run_at < now())
+when (new.status = 'queued' and old.status <> 'queued' and (new.run_at < now() or old.status in ('done', 'failed')))
 execute function agent_vault.keep_claimable();
 
 create or replace trigger agent_vault_leased before insert or update on public.jobs

@@ -1,7 +1,7 @@
 -- Inserts a batch of events, each as a learning and a job, in one statement; the arrays run in parallel. Answers for
 -- each, in order, its learning, its job and whether it was known before. Rows go in ordered by event_id, so that two
 -- vaults with the same events wait for each other and do not deadlock. p_with_json and p_with_job leave out what a
--- row was refused for. The age is the seconds since receipt.
+-- row was refused for. The age is the seconds since receipt. Raises when a row is neither new nor known.
 create or replace function agent_vault.insert_events(
   p_event_ids text[], p_learning_ids uuid[], p_types text[], p_accounts text[], p_queues text[], p_learnings text[],
   p_bodies bytea[], p_as_json boolean[], p_ages_s double precision[], p_with_json boolean, p_with_job boolean
@@ -11,14 +11,16 @@ language plpgsql security definer set search_path = '' as $$
 declare
   v_new_ids uuid[];
   v_new_jobs uuid[];
+  v_answered int;
 begin
   with input as (
     select * from unnest(
       p_event_ids, p_learning_ids, p_types, p_accounts, p_queues, p_learnings, p_bodies, p_as_json, p_ages_s
     ) with ordinality as e (event_id, id, type, account, queue, learning, body, as_json, age_s, place)
   ), event as (
-    -- received_at differs within a batch, so that the newest first is a real order
-    select distinct on (i.event_id) i.*, clock_timestamp() - make_interval(secs => i.age_s)
+    -- received_at differs within a batch, so that the newest first is a real order; a clock that moves on between
+    -- the rows would undo that
+    select distinct on (i.event_id) i.*, statement_timestamp() - make_interval(secs => i.age_s)
       + (i.place - 1) * interval '1 microsecond' as received_at
     from input i order by i.event_id, i.place
   ), learned as (
@@ -55,5 +57,10 @@ begin
   join public.agent_learnings l on l.event_id = i.event_id
   left join unnest(v_new_ids, v_new_jobs) as n (id, job_id) on n.id = l.id
   order by i.place;
+  get diagnostics v_answered = row_count;
+  if v_answered < cardinality(p_event_ids) then
+    raise exception 'a unique constraint or a trigger of public.agent_learnings keeps an event out in silence'
+      using errcode = 'integrity_constraint_violation';
+  end if;
 end
 $$;

@@ -93,6 +93,8 @@ def test_an_excerpt_without_a_token_is_left_whole() -> None:
     [
         ("text required", b'{"ok":false,"error":"text required"}'),
         ('{"error":{"code":1}}', b'{"error":{"code":1}}'),
+        ("suspending or restarting", b'{"error":{"message":"suspending or restarting","code":"x"}}'),
+        ('{"error":""}', b'{"error":""}'),
         ("Bad Request", b"Bad Request"),
         ("[" * 300, b"[" * 65536),
         ("\N{REPLACEMENT CHARACTER}" * 2, b"\xff\xfe"),
@@ -152,8 +154,10 @@ def test_only_text_required_proves_the_gateway(expected: Verdict, answer: Answer
     [
         (f"hooks token refused by {URL_} (401): set OPENCLAW_HOOK_TOKEN to hooks.token in openclaw.json", 401),
         (
-            f"no hook at {URL_}/hooks (404): set hooks.enabled to true and hooks.path to /hooks "
-            "in openclaw.json, or set GATEWAY_HTTP_URL to the gateway",
+            (
+                f"no hook at {URL_}/hooks (404): set hooks.enabled to true and hooks.path to /hooks "
+                "in openclaw.json, or set GATEWAY_HTTP_URL to the gateway"
+            ),
             404,
         ),
         (f"unexpected answer from {URL_} (302): set GATEWAY_HTTP_URL to the OpenClaw gateway itself", 302),

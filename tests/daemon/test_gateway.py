@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from aiohttp import web
@@ -25,16 +25,28 @@ class ScriptedGateway:
     requests: list[web.Request] = field(default_factory=list)
     bodies: list[Any] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answer(self, request: web.Request) -> web.Response:
         """Keep the request and give the next answer."""
         self.times_s.append(asyncio.get_running_loop().time())
         self.requests.append(request)
         self.bodies.append(await request.json())
-        self.asked.set()
         status, text, headers = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return web.Response(status=status, text=text, headers=headers)
+
+
+class WatchedEvent(asyncio.Event):
+    """An event that tells when someone waits for it."""
+
+    def __init__(self) -> None:
+        """Begin with nobody waiting."""
+        super().__init__()
+        self.awaited = asyncio.Event()
+
+    async def wait(self) -> Literal[True]:
+        """Tell, and wait."""
+        self.awaited.set()
+        return await super().wait()
 
 
 async def scripted(
@@ -148,12 +160,13 @@ async def test_a_retry_after_that_does_not_fit_is_given_back(aiohttp_server: Aio
 async def test_a_stop_ends_the_tries(aiohttp_server: AiohttpServer) -> None:
     """A stop wakes the call from its wait and lets no further POST out."""
     url, script = await scripted(aiohttp_server, (503, "draining", {"Retry-After": "1000"}), (200, QUEUED))
-    stop = asyncio.Event()
-    async with client(url, retry_s=3000) as gateway, asyncio.TaskGroup() as tasks:
+    stop = WatchedEvent()
+    async with client(url, retry_s=3000) as gateway, asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         wake = tasks.create_task(gateway.wake("hello", stop=stop))
-        await script.asked.wait()
+        await stop.awaited.wait()
         stop.set()
     assert Answer(Verdict.UNAVAILABLE, 503, "draining", retry_after_s=1000) == wake.result()
+    assert len(script.requests) == 1
 
 
 async def test_a_set_stop_still_lets_the_first_post_out(aiohttp_server: AiohttpServer) -> None:
@@ -190,7 +203,8 @@ async def test_the_environments_proxies_are_ignored(
 async def test_cookies_are_not_kept(aiohttp_server: AiohttpServer) -> None:
     """The client has no state that a gateway could set."""
     url, script = await scripted(aiohttp_server, (200, QUEUED, {"Set-Cookie": "a=b"}))
-    async with client(url) as gateway:
+    # By name: aiohttp keeps no cookies for an address anyway.
+    async with client(url.replace("127.0.0.1", "localhost")) as gateway:
         await gateway.wake("one")
         await gateway.wake("two")
     assert "Cookie" not in script.requests[1].headers
@@ -205,6 +219,14 @@ async def test_the_token_is_never_told(aiohttp_server: AiohttpServer, caplog: py
         told = f"{answer!r} {gateway!r} {gateway.remedy(answer)} {caplog.text}"
     assert "bad Bearer [token]" in told
     assert TOKEN not in told
+
+
+async def test_a_text_too_large_is_the_gateways_to_refuse(aiohttp_server: AiohttpServer) -> None:
+    """A body of megabytes is sent without a warning, and the 413 is read."""
+    url, _ = await scripted(aiohttp_server, (200, QUEUED))
+    async with client(url, retry_s=30) as gateway:
+        answer = await gateway.wake("x" * 3_000_000)
+    assert (answer.verdict, answer.status) == (Verdict.REJECTED, 413)
 
 
 PROBES = [

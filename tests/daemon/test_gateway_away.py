@@ -10,9 +10,10 @@ import pytest
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
 
+TOKEN = "hook-token-of-this-test"
 ACCEPTED = b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 
-type_of_talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Socket:
 
 
 @asynccontextmanager
-async def listening(talk: type_of_talk) -> AsyncIterator[Socket]:
+async def listening(talk: Talk) -> AsyncIterator[Socket]:
     """Serve each connection with `talk` and close it after."""
     socket = Socket()
 
@@ -35,15 +36,22 @@ async def listening(talk: type_of_talk) -> AsyncIterator[Socket]:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             await talk(reader, writer)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        socket.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield socket
+    async with asyncio.TaskGroup() as talks:
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            talks.create_task(serve(reader, writer))
+
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+            socket.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield socket
 
 
 def client(url: str, *, retry_s: float = 0, timeout_s: float = 30) -> Gateway:
     """Make a client with tiny waits."""
-    return Gateway(url, "/hooks", "t", timeout_s=timeout_s, retry_s=retry_s, first_wait_s=0.001, longest_wait_s=0.002)
+    return Gateway(url, "/hooks", TOKEN, timeout_s=timeout_s, retry_s=retry_s, first_wait_s=0.001, longest_wait_s=0.002)
 
 
 async def read_request(reader: asyncio.StreamReader) -> None:
@@ -53,7 +61,6 @@ async def read_request(reader: asyncio.StreamReader) -> None:
 
 async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
     """Never answer, until the client goes."""
-    await reader.read()
     await reader.read()
 
 
@@ -105,6 +112,12 @@ async def serve_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
     await reader.read(1)
 
 
+async def talk_tls_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer a TLS greeting as a plain HTTP server does."""
+    await reader.read(1)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+
 async def test_a_refused_connection_is_a_gateway_that_is_away() -> None:
     """Nothing listens: the verdict spends no attempt and the error is named."""
     async with listening(hang) as socket:
@@ -126,7 +139,7 @@ async def test_a_refused_connection_is_a_gateway_that_is_away() -> None:
         ("ClientPayloadError", lie_about_encoding),
     ],
 )
-async def test_a_broken_answer_is_no_answer(detail: str, talk: type_of_talk) -> None:
+async def test_a_broken_answer_is_no_answer(detail: str, talk: Talk) -> None:
     """Even one that began with a 200: a gateway that dies has lost its pending wakes."""
     async with listening(talk) as socket, client(socket.url) as gateway:
         answer = await gateway.wake("hello")
@@ -135,7 +148,7 @@ async def test_a_broken_answer_is_no_answer(detail: str, talk: type_of_talk) -> 
 
 
 @pytest.mark.parametrize("talk", [hang, drip])
-async def test_a_gateway_that_hangs_is_timed_out(talk: type_of_talk) -> None:
+async def test_a_gateway_that_hangs_is_timed_out(talk: Talk) -> None:
     """The time-out holds for the body as for the head."""
     async with listening(talk) as socket, client(socket.url, timeout_s=0.05) as gateway:
         answer = await gateway.wake("hello")
@@ -187,30 +200,29 @@ async def test_an_address_that_is_none_is_a_misconfiguration(url: str) -> None:
 
 async def test_tls_to_a_gateway_without_it_is_a_misconfiguration() -> None:
     """An https address of a plain gateway is a person's to correct."""
-    async with listening(talk_tls_back) as socket:
-        async with client(socket.url.replace("http:", "https:"), retry_s=30) as gateway:
-            answer = await gateway.wake("hello")
+    async with (
+        listening(talk_tls_back) as socket,
+        client(socket.url.replace("http:", "https:"), retry_s=30) as gateway,
+    ):
+        answer = await gateway.wake("hello")
     assert (Verdict.MISCONFIGURED, 1) == (answer.verdict, answer.posts)
-
-
-async def talk_tls_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer a TLS greeting as a plain HTTP server does."""
-    await reader.read(1)
-    writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 
 async def test_a_cancelled_call_is_cancelled() -> None:
     """Cancellation is neither swallowed nor tried again."""
-    async with listening(hang) as socket, client(socket.url, retry_s=30) as gateway:
-        async with asyncio.TaskGroup() as tasks:
-            wake = tasks.create_task(gateway.wake("hello"))
-            await socket.connected.wait()
-            wake.cancel()
+    async with (
+        listening(hang) as socket,
+        client(socket.url, retry_s=30) as gateway,
+        asyncio.TaskGroup() as tasks,
+    ):
+        wake = tasks.create_task(gateway.wake("hello"))
+        await socket.connected.wait()
+        wake.cancel()
     assert (True, 1) == (wake.cancelled(), socket.connections)
 
 
 async def test_a_bug_is_raised() -> None:
     """What is no trouble of the transport is not dressed up as one."""
-    async with Gateway("http://127.0.0.1:9", "/hooks", "two\nlines", retry_s=30) as gateway:
+    async with listening(hang) as socket, Gateway(socket.url, "/hooks", "two\nlines") as gateway:
         with pytest.raises(ValueError, match="header"):
             await gateway.wake("hello")

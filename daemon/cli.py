@@ -1,0 +1,69 @@
+"""The command `agent-daemon`: the daemon itself, and its installation as a service."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from daemon import service, settings
+from daemon.run import run
+from daemon.service import ServiceError
+from notifier.configuration import SettingsError
+from notifier.logs import open_logs
+from sql.version import __version__
+
+CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a supervisor need not try again
+
+
+def main() -> None:
+    """Run the command and exit; a person's mistake is told in a line."""
+    args = parser().parse_args()
+    verb: Callable[[argparse.Namespace], int] = args.verb
+    try:
+        sys.exit(verb(args))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (SettingsError, ServiceError, OSError) as error:
+        for line in str(error).splitlines():
+            print(f"agent-daemon: {line}", file=sys.stderr)
+        sys.exit(CONFIGURATION if isinstance(error, SettingsError) else 1)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    root = argparse.ArgumentParser("agent-daemon", description="Takes events from the vault's database to OpenClaw.")
+    root.add_argument("--version", action="version", version=f"agent-daemon {__version__}")
+    root.add_argument("--config", type=Path, help="a TOML file (DAEMON_CONFIG)")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    running = commands.add_parser("run", help="deliver, until SIGTERM")
+    running.add_argument("--config", type=Path, default=argparse.SUPPRESS, help="a TOML file (DAEMON_CONFIG)")
+    running.set_defaults(verb=_run)
+    for name, verb, told in (
+        ("install", service.install, "have launchd or systemd run it, now and after every start"),
+        ("uninstall", service.uninstall, "end that"),
+    ):
+        command = commands.add_parser(name, help=told)
+        service.add_arguments(command)
+        command.set_defaults(verb=verb)
+    return root
+
+
+def _run(args: argparse.Namespace) -> int:
+    with open_logs():
+        try:
+            chosen = settings.load(args.config)
+        except SettingsError as error:
+            if sys.stdout.isatty():
+                raise
+            for line in error.lines:
+                structlog.get_logger().critical("daemon_refused_to_start", problem=line)
+            return CONFIGURATION
+        with open_logs(level=chosen.log_level):
+            for note in chosen.notes:
+                structlog.get_logger().warning("setting_ignored", note=note)
+            asyncio.run(run(chosen))
+    return 0

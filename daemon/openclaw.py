@@ -1,0 +1,132 @@
+"""What OpenClaw's own files say of its gateway: the last source of the daemon's settings."""
+
+import json
+import re
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+import json5
+from dotenv.parser import parse_stream
+from pydantic_settings import BaseSettings
+
+from notifier.configuration import by_field, is_set
+from notifier.sources import Source, at_home, why
+
+ENV_FILE: Final = Path("~/.openclaw/.env")
+CONFIG_FILE: Final = Path("~/.openclaw/openclaw.json")
+OLDER_TOKEN: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105, a variable's name
+HOOKS_PATH: Final = r"^(/[A-Za-z0-9._~-]+)+$"
+
+_FILES: Final = frozenset({"config", "openclaw_env_file", "openclaw_config_path"})
+_A_PATH: Final = re.compile(r"\bpath\b[\"']?\s*:")
+_VARIABLE: Final = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
+
+
+class OpenClawFiles(Source):
+    """Reads ~/.openclaw/.env and, only where it is needed, openclaw.json; what is broken becomes a note."""
+
+    def __init__(self, cls: type[BaseSettings], environment: Mapping[str, str]) -> None:
+        """Take the environment, which OpenClaw's ${NAME} placeholders stand for."""
+        super().__init__(cls)
+        self._environment = environment
+        self._notes: list[str] = []
+
+    def __call__(self) -> dict[str, Any]:
+        """Return what the two files add to the stronger sources, by field, and the notes."""
+        dotenv = self._dotenv(self._path("openclaw_env_file", ENV_FILE))
+        texts = {f: text for f, text in by_field(self.settings_cls, dotenv).items() if f not in _FILES}
+        variables = {**dotenv, **{name: text for name, text in self._environment.items() if is_set(text)}}
+        found = {**self._hooks(self.current_state.keys() | texts.keys(), variables), **texts}
+        if "hook_token" not in self.current_state.keys() | found.keys():
+            found |= self._older(variables)
+        return {**found, "notes": tuple(self._notes)}
+
+    def _path(self, field: str, default: Path) -> Path:
+        return at_home(Path(self.current_state.get(field, default)))
+
+    def _text(self, path: Path) -> str:
+        try:
+            return path.read_bytes().decode("utf-8-sig")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            self._notes.append(f"{path} is ignored, it cannot be read ({why(error)}): correct its owner and mode")
+        except UnicodeDecodeError:
+            self._notes.append(f"{path} is ignored, it is not utf-8 text: save it as that")
+        return ""
+
+    def _dotenv(self, path: Path) -> dict[str, str]:
+        found = {}
+        for binding in parse_stream(StringIO(self._text(path))):
+            if binding.error:
+                line = binding.original.line
+                self._notes.append(f"{path} line {line} is ignored: write it as NAME=value")
+            elif binding.key and binding.value is not None:
+                found[binding.key] = binding.value
+        return found
+
+    def _hooks(self, known: AbstractSet[str], variables: Mapping[str, str]) -> dict[str, str]:
+        path = self._path("openclaw_config_path", CONFIG_FILE)
+        text = self._text(path)
+        # A large file takes json5 seconds, so it is parsed only for what nothing else says.
+        if "hook_token" in known and ("hooks_path" in known or not _A_PATH.search(text)):
+            return {}
+        hooks = self._parse(path, text)
+        found = {
+            "hook_token": self._token(path, hooks.get("token"), variables),
+            "hooks_path": self._hooks_path(path, hooks.get("path")),
+        }
+        return {field: value for field, value in found.items() if value is not None}
+
+    def _parse(self, path: Path, text: str) -> dict[str, Any]:
+        if not text.strip():
+            return {}
+        try:
+            config = _json(text)
+        except (ValueError, RecursionError):
+            self._notes.append(f"{path} is ignored, it does not parse: correct it, or set OPENCLAW_HOOK_TOKEN")
+            return {}
+        hooks = config.get("hooks") if isinstance(config, dict) else None
+        return hooks if isinstance(hooks, dict) else {}
+
+    def _token(self, path: Path, token: Any, variables: Mapping[str, str]) -> str | None:
+        if not is_set(token):
+            return None
+        if isinstance(token, str) and "${" not in token:
+            return token
+        variable = _VARIABLE.fullmatch(token) if isinstance(token, str) else None
+        if variable and is_set(variables.get(variable[1])):
+            return variables[variable[1]]
+        what = f"names {variable[1]}, which is not set" if variable else "is no plain text"
+        self._notes.append(f"hooks.token of {path} is ignored, it {what}: set OPENCLAW_HOOK_TOKEN")
+        return None
+
+    def _hooks_path(self, path: Path, value: object) -> str | None:
+        if value is None:
+            return None
+        if isinstance(value, str) and re.fullmatch(HOOKS_PATH, rooted(value)):
+            return value
+        self._notes.append(f"hooks.path of {path} is ignored, it is no path: set DAEMON_HOOKS_PATH")
+        return None
+
+    def _older(self, variables: Mapping[str, str]) -> dict[str, str]:
+        # After openclaw.json on purpose: newer gateways use this name for their own token, another secret.
+        if not is_set(variables.get(OLDER_TOKEN)):
+            return {}
+        self._notes.append(f"{OLDER_TOKEN} stands in for the hook token: set OPENCLAW_HOOK_TOKEN instead")
+        return {"hook_token": variables[OLDER_TOKEN]}
+
+
+def rooted(text: str) -> str:
+    """Return a path with one slash before it and none after it."""
+    return "/" + text.strip().strip("/")
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return json5.loads(text)

@@ -1,0 +1,57 @@
+"""While the gateway is away or misconfigured, nothing is claimed: jobs wait in the database, unspent."""
+
+import asyncio
+import contextlib
+
+import structlog
+
+from daemon.answers import Answer, Verdict
+from daemon.gateway import Gateway
+from notifier.complaint import Complaint
+
+FIRST_PROBE_S = 0.25
+LONGEST_PROBE_S = 2.0  # so that deliveries resume well within five seconds of the cure
+
+log = structlog.get_logger()
+
+
+class Pause:
+    """Open while the gateway takes wakes; closed by an answer that says otherwise, opened by a probe."""
+
+    def __init__(self, gateway: Gateway, stop: asyncio.Event) -> None:
+        """Probe this gateway while closed, until stop is set."""
+        self._gateway = gateway
+        self._stop = stop
+        self._answer: Answer | None = None
+        self._complain = Complaint()
+
+    def close(self, answer: Answer) -> None:
+        """Pause, and say why and what to do."""
+        if self._answer is None:
+            self._complain.over()
+        self._answer = answer
+        self._complain(
+            "gateway_paused",
+            reason=answer.verdict.value,
+            status=answer.status,
+            detail=answer.detail,
+            remedy=self._gateway.remedy(answer),
+        )
+
+    async def opened(self) -> None:
+        """Return when the gateway would take a wake, or when the daemon stops."""
+        wait_s = FIRST_PROBE_S
+        while self._answer is not None and not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._stop.wait()
+            wait_s = min(wait_s * 2, LONGEST_PROBE_S)
+            await self._probe()
+
+    async def _probe(self) -> None:
+        answer = await self._gateway.probe()
+        if answer.verdict is Verdict.ACCEPTED:
+            self._answer = None
+            log.info("gateway_resumed")
+        elif not self._stop.is_set():
+            self.close(answer)

@@ -1,0 +1,118 @@
+"""The daemon's settings: read once, checked at start, passed on from there."""
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from daemon.gateway_url import check_gateway_url
+from daemon.openclaw import CONFIG_FILE, ENV_FILE, HOOKS_PATH, OLDER_TOKEN, OpenClawFiles, rooted
+from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
+from notifier.refusals import read
+from notifier.sources import SecretsFolder, Texts, TomlFile
+from notifier.values import (
+    DSN_MUST,
+    LOG_LEVEL_MUST,
+    QUEUE_MUST,
+    Database,
+    LogLevel,
+    QueueName,
+    Separated,
+    Token,
+)
+
+_PLACES: Final = (Path("~/.config/agent-vault/daemon.toml"),)
+_TOKEN: Final = "hooks.token of OpenClaw's openclaw.json"  # noqa: S105, where one finds it
+_NAME: Final = "1 to 64 letters, digits, dots, dashes and underscores"
+_QUEUES: Final = f"queue names with commas between them, each {QUEUE_MUST}"
+_GATEWAY: Final = "a url such as http://127.0.0.1:18789"
+
+
+def _seconds(least: float, most: float) -> Any:
+    return Field(ge=least, le=most, allow_inf_nan=False)
+
+
+def _root(value: Any) -> Any:
+    return rooted(value) if isinstance(value, str) else value
+
+
+def _host_name() -> str:
+    """Return this machine's short name, less what a name may not hold."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().partition(".")[0])[:64] or "daemon"
+
+
+class DaemonSettings(BaseSettings):
+    """All that a person can set of the daemon; construct it with load()."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, env_prefix="DAEMON_")
+
+    config: Annotated[Path | None, Setting("DAEMON_CONFIG", "the path of a TOML file")] = None
+    openclaw_env_file: Annotated[Path, Setting("OPENCLAW_ENV_FILE", "the path of OpenClaw's .env")] = ENV_FILE
+    openclaw_config_path: Annotated[Path, Setting("OPENCLAW_CONFIG_PATH", "the path of OpenClaw's openclaw.json")] = (
+        CONFIG_FILE
+    )
+    database_url: Annotated[Database, Setting("DATABASE_URL", DSN_MUST)]
+    hook_token: Annotated[Token, Setting("OPENCLAW_HOOK_TOKEN", _TOKEN)]
+    allow_remote_gateway: Annotated[bool, Setting("DAEMON_ALLOW_REMOTE_GATEWAY", "true or false")] = False
+    gateway_url: Annotated[str, Setting("GATEWAY_HTTP_URL", _GATEWAY)] = "http://127.0.0.1:18789"
+    hooks_path: Annotated[
+        str,
+        BeforeValidator(_root),
+        Field(pattern=HOOKS_PATH),
+        Setting("DAEMON_HOOKS_PATH", "a path such as /hooks"),
+    ] = "/hooks"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), Setting("DAEMON_NAME", _NAME)] = Field(
+        default_factory=_host_name
+    )
+    queues: Annotated[tuple[QueueName, ...], Separated, Field(min_length=1), Setting("DAEMON_QUEUES", _QUEUES)] = (
+        "default",
+    )
+    concurrency: Annotated[
+        int, Field(ge=1, le=100), Setting("DAEMON_CONCURRENCY", "a number of deliveries from 1 to 100")
+    ] = 4
+    lease_s: Annotated[float, _seconds(1, 86_400), Setting("DAEMON_LEASE_S", "a number of seconds from 1 to 86400")] = (
+        60.0
+    )
+    poll_s: Annotated[
+        float, _seconds(0, 3_600), Setting("DAEMON_POLL_S", "a number of seconds from 0 (no poll) to 3600")
+    ] = 5.0
+    pulse_s: Annotated[float, _seconds(0.1, 300), Setting("DAEMON_PULSE_S", "a number of seconds from 0.1 to 300")] = (
+        5.0
+    )
+    log_level: Annotated[LogLevel, Setting("DAEMON_LOG_LEVEL", LOG_LEVEL_MUST)] = "info"
+    notes: tuple[str, ...] = ()
+
+    @field_validator("gateway_url")
+    @classmethod
+    def _check_gateway(cls, value: str, info: ValidationInfo) -> str:
+        # A flag that is itself wrong is absent here; one complaint about it is enough.
+        return check_gateway_url(value, remote=info.data.get("allow_remote_gateway", True))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_replaced: PydanticBaseSettingsSource,
+        **_also_replaced: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources, strongest first; pydantic's own of environment and files are replaced by ours."""
+        return (
+            init_settings,
+            Texts(settings_cls, os.environ),
+            SecretsFolder(settings_cls, os.environ.get(SECRETS_FOLDER)),
+            TomlFile(settings_cls, _PLACES),
+            OpenClawFiles(settings_cls, os.environ),
+        )
+
+
+ENVIRONMENT_NAMES: Final = environment_names(DaemonSettings) | {SECRETS_FOLDER, OLDER_TOKEN}
+
+
+def load(config: Path | None = None, **overrides: Any) -> DaemonSettings:
+    """Return the settings; overrides go by field name, and None is none; raises SettingsError."""
+    return read(DaemonSettings, {"config": config, **overrides})

@@ -1,0 +1,95 @@
+"""One event as one line: pure functions from fields to text, which no value can break."""
+
+import json
+import re
+from contextlib import suppress
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Final
+from uuid import UUID
+
+HIDDEN: Final = "***"
+SECRET_KEY: Final = re.compile(
+    r"token|secret|passw|dsn|conninfo|authorization|cookie|credential|api_?key", re.IGNORECASE
+)
+SECRET_TEXT: Final = re.compile(
+    r"""(://[^/\s:@"]*:)[^/\s@"]+(?=@)|(password=|bearer )[^\s"'\\]+""", re.IGNORECASE
+)  # the password of a URL, of a connection string, and a bearer token
+
+
+def hide_keys(fields: dict[str, object], depth: int = 3) -> dict[str, object]:
+    """Blank the values whose key names a secret, also in dicts within, `depth` levels down."""
+    return {key: _hide(key, value, depth) for key, value in fields.items()}
+
+
+def hide_text(line: str) -> str:
+    """Blank what has the shape of a password or a bearer token anywhere in a finished line."""
+    return SECRET_TEXT.sub(lambda found: (found[1] or found[2]) + HIDDEN, line)
+
+
+def as_json(fields: dict[str, object]) -> str:
+    """Render strict ASCII JSON, `time`, `level` and `event` first; what JSON cannot say becomes text."""
+    ordered = {"time": None, "level": None, "event": None, **fields}
+    ordered["event"] = text(ordered["event"])
+    line = _dumped(ordered) or _dumped({text(key): _sayable(value) for key, value in ordered.items()})
+    if line.isascii():
+        return line
+    # Escaped alone, half a surrogate pair would still be JSON that strict readers refuse: it becomes '?'.
+    return json.dumps(json.loads(line.encode("utf-8", "replace")))
+
+
+def as_shown(fields: dict[str, object]) -> dict[str, object]:
+    """Make every value safe for a terminal: control characters are spelled out, line breaks stay."""
+    return {key: _shown(value) for key, value in fields.items()}
+
+
+def text(value: object) -> str:
+    """Return text as it is and the repr of all else, even of what has none."""
+    with suppress(Exception):
+        return value if isinstance(value, str) else repr(value)
+    return f"<{type(value).__name__} without a repr>"
+
+
+def plain(value: object) -> object:
+    """Return the JSON that a person would write for a value that JSON has no form for."""
+    match value:
+        case date() | time():
+            return value.isoformat()
+        case Enum():
+            return value.value
+        case UUID() | PurePath() | Decimal() | timedelta():
+            return str(value)
+        case set() | frozenset():
+            return list(value)
+        case bytes() | bytearray():
+            return value.decode("utf-8", "backslashreplace")
+    return text(value)
+
+
+def _hide(key: str, value: object, depth: int) -> object:
+    if SECRET_KEY.search(text(key)):
+        return HIDDEN
+    if not depth or not isinstance(value, dict):
+        return value
+    with suppress(Exception):  # a dict that another thread fills meanwhile
+        return hide_keys(value, depth - 1)
+    return HIDDEN
+
+
+def _dumped(value: object) -> str:
+    # A cycle, NaN, a key that is no text, a mapping that raises: whatever it is, the caller's work goes on.
+    with suppress(Exception):
+        return json.dumps(value, default=plain, allow_nan=False, ensure_ascii=False)
+    return ""
+
+
+def _sayable(value: object) -> object:
+    return value if _dumped(value) else text(value)
+
+
+def _shown(value: object) -> str:
+    with suppress(Exception):
+        value = plain(value)
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text(value))

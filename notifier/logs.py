@@ -1,0 +1,77 @@
+"""Structured logs of both programs: JSON on a pipe or file, colour on a terminal, never in the way of work."""
+
+import atexit
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, Final
+
+import structlog
+from structlog.dev import ConsoleRenderer, plain_traceback
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from notifier import log_line
+from notifier.log_pipe import LogPipe
+from notifier.log_sources import adopt_exceptions, adopt_logging
+
+STDOUT: Final = 1
+METHODS: Final = ("debug", "info", "warning", "error", "critical")
+
+
+@contextmanager
+def open_logs(*, level: str = "info", fd: int = STDOUT) -> Iterator[None]:
+    """Send events, stdlib records, warnings and uncaught exceptions to `fd`; leaving waits a second at most.
+
+    Everything stays in place after the block, for what fails while the interpreter ends is a line as well.
+    """
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    steps = _steps(terminal=os.isatty(fd))
+    pipe = LogPipe(fd, lambda count: _line(steps, "warning", {"event": "logs_dropped", "count": count}))
+    structlog.configure(
+        processors=steps,
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=lambda *_: SimpleNamespace(**dict.fromkeys(METHODS, pipe.write)),
+    )
+    adopt_logging(threshold)
+    adopt_exceptions()
+    atexit.register(pipe.flush)
+    try:
+        yield
+    finally:
+        pipe.flush()
+
+
+def _steps(*, terminal: bool) -> list[Processor]:
+    """List what happens to an event on its way from the caller to bytes."""
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="time"),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        lambda _logger, _method, event: log_line.hide_keys(dict(event)),
+        *(_colour() if terminal else [_json]),
+        _finish,
+    ]
+
+
+def _colour() -> list[Processor]:
+    # The default formatter shows the values of local variables, secrets among them, where Rich is installed.
+    show = ConsoleRenderer(colors=True, timestamp_key="time", exception_formatter=plain_traceback)
+    return [lambda _logger, _method, event: log_line.as_shown(dict(event)), show]
+
+
+def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return log_line.as_json(dict(event))
+
+
+def _finish(_logger: WrappedLogger, _method: str, line: Any) -> bytes:
+    return f"{log_line.hide_text(line)}\n".encode("utf-8", "replace")
+
+
+def _line(steps: list[Processor], level: str, event: Any) -> bytes:
+    for step in steps:
+        event = step(None, level, event)
+    return bytes(event)

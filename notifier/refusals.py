@@ -1,0 +1,60 @@
+"""Read settings, and say what is wrong with them in a person's words: a name and a remedy, no value."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings
+
+from notifier.configuration import SettingsError, is_set, label, settings_of, toml_keys
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
+_Place = tuple[int | str, ...]
+
+
+def read(cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
+    """Return the settings, those given by field name being the strongest; raises SettingsError."""
+    try:
+        return cls(**{field: value for field, value in given.items() if is_set(value)})
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+    # Raised out here because pydantic's error holds the values and must not become the context of ours.
+    raise SettingsError(*dict.fromkeys(_line(cls, detail) for detail in details))
+
+
+def _line(cls: type[BaseSettings], detail: ErrorDetails) -> str:
+    kind, place = detail["type"], detail["loc"]
+    if kind == "extra_forbidden":
+        return _unknown(cls, place)
+    name, must = _name(cls, place), settings_of(cls)[str(place[0])].must
+    if kind == "missing" and len(place) == 1:
+        return f"{name} is not set: set it to {must}"
+    if kind == "too_short":
+        return f"{name} is empty: set it to {must}"
+    if kind == "value_error":
+        return f"{name}: {detail['ctx']['error']}"
+    return f"{name} is wrong: it must be {must}"
+
+
+def _name(cls: type[BaseSettings], place: _Place) -> str:
+    field, *inner = place
+    if not inner or settings_of(cls)[str(field)].name:
+        return label(cls, str(field))
+    return str(field) + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in inner)
+
+
+def _unknown(cls: type[BaseSettings], place: _Place) -> str:
+    """Refuse a key and name the nearest one; some write the environment's name into the file."""
+    known = _keys(cls, place)
+    name = _name(cls, place) if len(place) > 1 else str(place[0])
+    key = str(place[-1]).partition(" in ")[0].lower().removeprefix(cls.model_config["env_prefix"].lower())
+    near = get_close_matches(key, known, n=1)
+    return f"{name} is no setting: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
+
+
+def _keys(cls: type[BaseSettings], place: _Place) -> Iterable[str]:
+    if len(place) == 1:
+        return list(toml_keys(cls))
+    return list(get_args(cls.model_fields[str(place[0])].annotation)[0].model_fields)

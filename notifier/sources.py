@@ -1,0 +1,142 @@
+"""Where settings come from: texts by environment name, a folder of secrets, a TOML file."""
+
+import errno
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from notifier.configuration import (
+    CONFIG,
+    SECRETS_FOLDER,
+    SettingsError,
+    by_field,
+    environment_names,
+    holds_secret,
+    is_set,
+    label,
+    toml_keys,
+)
+
+_OTHERS = 0o077
+_POSITION = re.compile(r"\(at (?:line \d+, column \d+|end of document)\)")
+
+
+class Source(PydanticBaseSettingsSource):
+    """A source that knows its values by field name; stronger sources' values are in current_state."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return nothing: pydantic-settings asks for this method and calls only the source itself."""
+        del field
+        return None, field_name, False
+
+
+class Texts(Source):
+    """Settings by environment name: the environment, or a file in its form."""
+
+    def __init__(self, cls: type[BaseSettings], texts: Mapping[str, str]) -> None:
+        """Take the texts by environment name."""
+        super().__init__(cls)
+        self._texts = texts
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the texts that are set, by field."""
+        return dict(by_field(self.settings_cls, self._texts))
+
+
+class SecretsFolder(Source):
+    """One file a setting, as systemd's LoadCredential= lays them out; named in lower case."""
+
+    def __init__(self, cls: type[BaseSettings], folder: str | None) -> None:
+        """Take the folder's path; None or an empty one is no folder."""
+        super().__init__(cls)
+        self._folder = folder
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the files' texts by field; raises SettingsError for one that cannot be read."""
+        if not self._folder:
+            return {}
+        folder = Path(self._folder)
+        if not folder.is_dir():
+            raise SettingsError(f"{SECRETS_FOLDER} names {folder}, which is no folder: correct or unset it")
+        names = environment_names(self.settings_cls)
+        return dict(by_field(self.settings_cls, {name: _secret(folder / name.lower()) for name in names}))
+
+
+class TomlFile(Source):
+    """The file that the config setting names, else the first of the usual places that has one."""
+
+    def __init__(self, cls: type[BaseSettings], places: Sequence[Path]) -> None:
+        """Take the usual places, the strongest first; only one file is read."""
+        super().__init__(cls)
+        self._places = places
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the file's values by field, and the file as config; raises SettingsError."""
+        named = self.current_state.get(CONFIG)
+        for path in [at_home(Path(named))] if named else map(at_home, self._places):
+            if named or _is_there(path):
+                return {**self._values(path), CONFIG: path}
+        return {}
+
+    def _values(self, path: Path) -> dict[str, Any]:
+        table, mode = self._read(path)
+        fields = toml_keys(self.settings_cls)
+        for key in table.keys() & fields.keys():
+            if mode & _OTHERS and holds_secret(self.settings_cls.model_fields[fields[key]].annotation):
+                raise SettingsError(f"{path} holds {key} and is open to others: chmod 600 {shlex.quote(str(path))}")
+        # An unknown key goes on under a name that is no field's, to be refused together with all else.
+        return {fields.get(key, f"{key} in {path}"): value for key, value in table.items() if is_set(value)}
+
+    def _read(self, path: Path) -> tuple[dict[str, Any], int]:
+        name = label(self.settings_cls, CONFIG)
+        try:
+            with path.open("rb") as file:
+                return tomllib.load(file), os.fstat(file.fileno()).st_mode
+        except OSError as error:
+            reason = f"cannot be read ({why(error)}): correct {name}, or the file's owner and mode"
+        except (ValueError, RecursionError) as error:
+            # tomllib's own words may quote the file
+            position = _POSITION.search(str(error))
+            reason = f"is not valid toml {position[0] if position else ''}".rstrip() + ": correct it there"
+        raise SettingsError(f"{name}: {path} {reason}")
+
+
+def at_home(path: Path) -> Path:
+    """Return the path with its ~ resolved, or unchanged where this process has no home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def why(error: OSError) -> str:
+    """Return the system's reason alone, in lower case."""
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _is_there(path: Path) -> bool:
+    # What is there but closed to us counts: to pass over it in silence would run on other settings.
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno not in {errno.ENOENT, errno.ENOTDIR}
+    return True
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_bytes().decode().removesuffix("\n")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        reason = f"cannot be read ({why(error)}): correct its owner and mode"
+    except UnicodeDecodeError:
+        reason = "is not utf-8 text: write the value alone into it"
+    raise SettingsError(f"{SECRETS_FOLDER}: {path} {reason}")

@@ -1,0 +1,48 @@
+"""The kinds of values that the settings of both programs have."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, StringConstraints
+
+from sql.dsn import check_dsn
+
+QUEUE_MUST = "1 to 40 of a-z, 0-9 and _"
+LOG_LEVEL_MUST = "one of debug, info, warning and error"
+DSN_MUST = "the Postgres connection string (Supabase shows it under Connect; take the session pooler's, port 5432)"
+
+
+def _separate(value: Any) -> Any:
+    """Return the parts of a comma-separated text, each once and none empty; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _check_database(value: SecretStr) -> SecretStr:
+    return SecretStr(check_dsn(value.get_secret_value()))
+
+
+def _check_secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().strip()
+    if not text:
+        raise ValueError("a secret in the list is empty: take it out")
+    return SecretStr(text)
+
+
+def _check_token(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().strip()
+    if not (text and text.isascii() and text.isprintable()):
+        raise ValueError("it has characters that no http header can carry: copy it again, as plain text")
+    return SecretStr(text)
+
+
+Separated = BeforeValidator(_separate)
+Database = Annotated[SecretStr, AfterValidator(_check_database)]
+Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
+Token = Annotated[SecretStr, AfterValidator(_check_token)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]

@@ -1,0 +1,58 @@
+"""One `wait()` for the daemon: a notification, a due job, a lapsing lease, a lost listener's poll, or the end."""
+
+import asyncio
+
+
+class Waker:
+    """A bell that rings for any reason; a ring between `clear()` and `wait()` is kept."""
+
+    def __init__(self, *, poll_s: float) -> None:
+        """Poll every poll_s seconds while nobody listens; 0 never polls."""
+        self._poll_s = poll_s
+        self._rung = asyncio.Event()
+        self._reasons: set[str] = set()
+        self._due_at: float | None = None
+        self.listening = False
+
+    def clear(self) -> None:
+        """Forget the rings so far; call it before the claim, so that a ring during the claim survives."""
+        self._rung.clear()
+        self._reasons.clear()
+
+    def ring(self, reason: str) -> None:
+        """Wake the waiting task, or the next one to wait."""
+        self._reasons.add(reason)
+        self._rung.set()
+
+    def due_in(self, milliseconds: float | None) -> None:
+        """Ring by itself after this time, at which a job is due or a lease lapses; None: nothing is under way."""
+        now = asyncio.get_running_loop().time()
+        self._due_at = None if milliseconds is None else now + milliseconds / 1000
+        self._rung.set()  # the waiting task must look at its clock anew; no reason, so it goes on waiting
+
+    async def wait(self) -> frozenset[str]:
+        """Return why there may be work now."""
+        while not self._reasons:
+            self._rung.clear()
+            try:
+                async with asyncio.timeout(self._timeout_s()):
+                    await self._rung.wait()
+            except TimeoutError:
+                self.ring(self._overdue())
+        return frozenset(self._reasons)
+
+    def _timeout_s(self) -> float | None:
+        """Return the seconds until the next ring of our own, or None."""
+        times = []
+        if self._due_at is not None:
+            times.append(max(0.0, self._due_at - asyncio.get_running_loop().time()))
+        if not self.listening and self._poll_s:
+            times.append(self._poll_s)
+        return min(times, default=None)
+
+    def _overdue(self) -> str:
+        """Name what the time ran out for."""
+        if self._due_at is not None and self._due_at <= asyncio.get_running_loop().time():
+            self._due_at = None
+            return "due"
+        return "poll"

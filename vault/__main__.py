@@ -1,0 +1,5 @@
+"""`python -m vault` is `agent-vault`."""
+
+from vault.cli import main
+
+main()

@@ -1,0 +1,168 @@
+"""The jobs and learnings API that existing workers and agents call, behind the bearer `AGENT_EDGE_KEY`."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+import psycopg
+import structlog
+from aiohttp import web
+
+from notifier.complaint import one_line
+from sql import learnings, old_workers
+from vault.keys import JOBS, LEARNINGS, SETTINGS
+from vault.webhook import unavailable
+
+BODY_BYTES = 64 * 1024
+WORDS_CHARS = 200
+LIMIT_DEFAULT = 20
+LIMIT_MAX = 100
+
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger()
+
+
+class BadRequestError(Exception):
+    """A parameter or body that a caller must mend; the message is the answer's error."""
+
+
+class Ack(msgspec.Struct):
+    """The body of jobs/ack; older workers say job_id, newer ones jobId."""
+
+    status: str
+    jobId: UUID | None = None  # noqa: N815 - the wire's name
+    job_id: UUID | None = None
+    error: str | None = None
+
+
+class Next(msgspec.Struct):
+    """The body of jobs/next."""
+
+    agentId: str  # noqa: N815 - the wire's name
+
+
+def guarded(handler: Handler) -> Handler:
+    """Let in whoever has the key; answer a caller's mistake with 400 and a database that is away with 503."""
+
+    async def guard(request: web.Request) -> web.StreamResponse:
+        if not authorized(request):
+            return web.json_response({"error": "unauthorized"}, status=HTTPStatus.UNAUTHORIZED)
+        try:
+            return await handler(request)
+        except BadRequestError as error:
+            return web.json_response({"error": str(error)}, status=HTTPStatus.BAD_REQUEST)
+        except psycopg.Error as error:
+            log.warning("api_failed", path=request.path, error=one_line(error))
+            return unavailable()
+
+    return guard
+
+
+def authorized(request: web.Request) -> bool:
+    """Compare the bearer key in constant time; without a key configured nobody is let in."""
+    key = request.app[SETTINGS].agent_edge_key
+    given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+    expected = f"Bearer {key.get_secret_value()}".encode() if key else b""
+    return bool(expected) and hmac.compare_digest(given, expected)
+
+
+async def next_job(request: web.Request) -> web.Response:
+    """`POST /jobs/next`: claim one job for 15 minutes, or 204."""
+    asked = await _body(request, Next)
+    job = await old_workers.claim_next_job(request.app[JOBS], asked.agentId)
+    if job is None:
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+    log.info("job_claimed", job_id=job["id"], type=job["type"], over="api")
+    return _json({"job": job, "payload": job["payload"]})
+
+
+async def acknowledge(request: web.Request) -> web.Response:
+    """`POST /jobs/ack`: end a job that jobs/next gave."""
+    ack = await _body(request, Ack)
+    job_id = ack.jobId or ack.job_id
+    if job_id is None:
+        raise BadRequestError("jobId is missing")
+    if ack.status not in {"done", "failed"}:
+        raise BadRequestError("status must be done or failed")
+    await old_workers.complete_job(request.app[JOBS], job_id, ack.status, ack.error)
+    return web.json_response({"ok": True})
+
+
+async def health(_request: web.Request) -> web.Response:
+    """`GET /health`: this process answers."""
+    return web.json_response({"ok": True, "ts": datetime.now(UTC).isoformat()})
+
+
+async def get_learning(request: web.Request) -> web.Response:
+    """`GET /learnings/get?id=`."""
+    try:
+        learning_id = UUID(request.query.get("id", ""))
+    except ValueError:
+        raise BadRequestError("id must be a uuid") from None
+    found = await learnings.get_learning(request.app[LEARNINGS], learning_id)
+    if found is None:
+        return _json({"error": "not found", "data": None, "count": 0}, status=HTTPStatus.NOT_FOUND)
+    return _json({"data": found, "count": 1})
+
+
+async def list_learnings(request: web.Request) -> web.Response:
+    """`GET /learnings/list?since=&source=&limit=`, the newest first."""
+    source = request.query.get("source") or None
+    if source and "\0" in source:
+        raise BadRequestError("source holds a NUL character")
+    return _list(
+        await learnings.list_learnings(
+            request.app[LEARNINGS], since=_since(request), source=source, limit=_limit(request)
+        )
+    )
+
+
+async def search_learnings(request: web.Request) -> web.Response:
+    """`GET /learnings/search?q=&limit=`, the newest first."""
+    words = request.query.get("q", "")
+    if not words or len(words) > WORDS_CHARS or "\0" in words:
+        raise BadRequestError(f"q must be 1 to {WORDS_CHARS} characters")
+    return _list(await learnings.search_learnings(request.app[LEARNINGS], words, limit=_limit(request)))
+
+
+async def _body(request: web.Request, kind: type[T]) -> T:
+    if (request.content_length or 0) > BODY_BYTES:
+        raise BadRequestError(f"the body is larger than {BODY_BYTES} bytes")
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except (msgspec.ValidationError, ValueError) as error:
+        is_shape = isinstance(error, msgspec.ValidationError)
+        raise BadRequestError(str(error).lower() if is_shape else "invalid JSON body") from None
+
+
+def _since(request: web.Request) -> datetime | None:
+    text = request.query.get("since")
+    if not text:
+        return None
+    try:
+        # a plus sign in a query means a space
+        since = datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text)
+    except ValueError:
+        raise BadRequestError("since must be an ISO 8601 time") from None
+    return since if since.tzinfo else since.replace(tzinfo=UTC)
+
+
+def _limit(request: web.Request) -> int:
+    text = request.query.get("limit") or str(LIMIT_DEFAULT)
+    if not text.isascii() or not text.isdigit() or not int(text[:9]) >= 1:
+        raise BadRequestError(f"limit must be a number from 1 to {LIMIT_MAX}")
+    return min(int(text[:9]), LIMIT_MAX)
+
+
+def _list(found: list[msgspec.Raw]) -> web.Response:
+    return _json({"data": found, "count": len(found)})
+
+
+def _json(document: dict[str, Any], status: int = HTTPStatus.OK) -> web.Response:
+    return web.Response(body=msgspec.json.encode(document), content_type="application/json", status=status)

@@ -1,0 +1,93 @@
+"""The folder that `agent-vault up` keeps: one `up` at a time, a secret that lasts, what its programs read."""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+from pathlib import Path
+
+LET_GO_S = 45.0
+SAMPLE_USER = "agent-vault-sample"
+SAMPLE_QUEUE = "sample"
+
+# the sample's own queue: a daemon that serves a real gateway never listens to it, whatever crashed before
+_VAULT_TOML = f"""# written by agent-vault up at every start
+[[queues]]
+user = "{SAMPLE_USER}"
+queue = "{SAMPLE_QUEUE}"
+"""
+
+
+class FolderError(Exception):
+    """The folder cannot be used; the message says why and what to do."""
+
+
+class DataFolder:
+    """The folder's parts; every file is for its owner alone."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the folder's path; it is made by `claim()`."""
+        self.path = path
+        self.postgres = path / "postgres"
+        self.secrets = path / "secrets"
+        self.vault_toml = path / "vault.toml"
+        self.daemon_toml = path / "daemon.toml"
+        self.logs = path / "logs"
+        self.lock_fd = -1
+
+    def claim(self) -> None:
+        """Make the folder and lock it, for as long as this process or anything that it leashed lives.
+
+        Raises FolderError when another `up` has it.
+        """
+        try:
+            for folder in (self.path, self.secrets, self.logs):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise FolderError(
+                f"cannot use {self.path} ({error.strerror}): choose another folder with --data"
+            ) from error
+        self._lock()
+        os.ftruncate(self.lock_fd, 0)
+        os.pwrite(self.lock_fd, str(os.getpid()).encode(), 0)
+        self.vault_toml.write_text(_VAULT_TOML)
+        self.daemon_toml.write_text("# written by agent-vault up at every start\n")
+
+    def webhook_secret(self) -> str:
+        """Return the secret that deliveries are signed with; it is made once and kept."""
+        file = self.secrets / "composio_webhook_secret"
+        with contextlib.suppress(FileNotFoundError):
+            return file.read_text().strip()
+        secret = secrets.token_hex(32)
+        fresh = file.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(secret)
+        fresh.rename(file)
+        return secret
+
+    def _lock(self) -> None:
+        """Take the lock; wait for the children of an `up` that was killed, which end by themselves."""
+        deadline = time.monotonic() + LET_GO_S
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                return fcntl.flock(self.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            holder = os.pread(self.lock_fd, 20, 0).decode()
+            if _lives(holder) or time.monotonic() > deadline:
+                raise FolderError(
+                    f"agent-vault up is already running over {self.path} (process {holder or 'unknown'}): "
+                    "stop it, or choose another folder with --data"
+                )
+            time.sleep(0.1)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,49 @@
+"""Whether this vault can take deliveries, looked up in the background so that a probe costs no database work."""
+
+import asyncio
+
+import psycopg
+import structlog
+
+from notifier.complaint import Complaint, one_line
+from sql.migrate import SchemaTooOldError, require_version
+from sql.session import Session
+
+CHECK_S = 2.0
+
+log = structlog.get_logger()
+
+
+class Health:
+    """The latest answer of the database: reachable, with a schema that this program can use."""
+
+    def __init__(self, session: Session) -> None:
+        """Look through this session, which nobody else uses: a busy one would look dead."""
+        self._session = session
+        self._complain = Complaint()
+        self.ready = False
+
+    async def watch(self) -> None:
+        """Look every two seconds; only cancelling ends it."""
+        while True:
+            await self.look()
+            await asyncio.sleep(CHECK_S)
+
+    async def look(self, *, refuse_old_schema: bool = False) -> None:
+        """Look once. Raises SchemaTooOldError where that is asked for, at start."""
+        try:
+            await require_version(self._session)
+        except SchemaTooOldError as error:
+            if refuse_old_schema:
+                raise
+            self._unready("schema_too_old", error)
+        except psycopg.Error as error:
+            self._unready("database_away", error)
+        else:
+            self.ready = True
+            if self._complain.over():
+                log.info("vault_ready")
+
+    def _unready(self, event: str, error: Exception) -> None:
+        self.ready = False
+        self._complain(event, error=one_line(error))

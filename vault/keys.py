@@ -1,0 +1,14 @@
+"""The typed keys of what the application carries."""
+
+from aiohttp import web
+
+from sql.session import Session
+from vault.health import Health
+from vault.inbox import Inbox
+from vault.settings import VaultSettings
+
+SETTINGS = web.AppKey("SETTINGS", VaultSettings)
+INBOX = web.AppKey("INBOX", Inbox)
+HEALTH = web.AppKey("HEALTH", Health)
+JOBS = web.AppKey("JOBS", Session)
+LEARNINGS = web.AppKey("LEARNINGS", Session)

@@ -1,0 +1,67 @@
+"""Reads JSON that strangers wrote: the keys asked for, the rest left folded, and None instead of an error."""
+
+import codecs
+import re
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+_Shape = TypeVar("_Shape")
+
+_TEXT_CHARS: Final = 1000
+_ID_CHARS: Final = 256
+# A longer string is no id: it is not unfolded, so that a hostile one costs no memory.
+_ID_BYTES: Final = 64 * 1024
+# Escaped backslashes, a whole surrogate pair, or (group 1) half of one. Possessive, and begins with a literal:
+# otherwise 5 MB of backslashes cost 150 MB, and 5 MB of anything 300 ms.
+_SURROGATE: Final = re.compile(
+    rb"\\(?:\\(?:\\\\)*+"
+    rb"|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|u([dD][89a-fA-F][0-9a-fA-F]{2}))",
+)
+
+# A number like 1e131071 is six bytes here and 128 KB wherever Postgres writes it out again.
+_HUGE_NUMBER: Final = re.compile(rb"[:\[,\s]-?[0-9][0-9.]*[eE]\+?[0-9]{3}")
+
+
+def expands(body: bytes) -> bool:
+    """Tell whether the body holds a number that takes far more room as jsonb than as it stands."""
+    return _HUGE_NUMBER.search(body) is not None
+
+
+def read_body(body: bytes, shape: type[_Shape]) -> _Shape | None:
+    """Decode a body, forgiving a byte order mark and halves of surrogate pairs."""
+    unmarked = body.removeprefix(codecs.BOM_UTF8)
+    return read(unmarked, shape) or read(_with_whole_surrogates(unmarked), shape)
+
+
+def read(raw: Raw | bytes | bytearray, shape: type[_Shape]) -> _Shape | None:
+    """Decode as `shape`, or return None for what is not of it."""
+    try:
+        return msgspec.json.decode(raw, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_id(raw: Raw) -> str | None:
+    """Return a string's first 256 characters, without the NULs that Postgres refuses; None for no string."""
+    text = read(raw, str) if len(memoryview(raw)) <= _ID_BYTES else None
+    return None if text is None else text.replace("\0", "")[:_ID_CHARS]
+
+
+def clip(raw: Raw | bytes) -> str:
+    """Return the first 1,000 characters of the undecoded JSON as text that Postgres can store."""
+    # A character has at most 4 bytes, so that the cut can only hurt one beyond the first 1,000.
+    start = bytes(memoryview(raw)[: 4 * _TEXT_CHARS])
+    return start.decode(errors="replace").replace("\0", "\ufffd")[:_TEXT_CHARS]
+
+
+def _with_whole_surrogates(body: bytes) -> bytearray:
+    # JavaScript cuts strings in the middle of an emoji and sends the half. msgspec refuses such a body, but
+    # the agent must still learn which trigger it was. Changed in place: a list of pieces would cost memory.
+    whole = bytearray(body)
+    for match in _SURROGATE.finditer(body):
+        if match[1] is not None:
+            whole[match.start(1) : match.end(1)] = b"fffd"
+    return whole

@@ -1,0 +1,65 @@
+"""The vault's life: listen, answer until SIGTERM, finish what was accepted."""
+
+import asyncio
+import signal
+
+import structlog
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from notifier.complaint import one_line
+from notifier.readiness import Readiness
+from vault.app import make_app
+from vault.keys import HEALTH
+from vault.settings import VaultSettings
+
+LEAVE_S = 20.0
+
+log = structlog.get_logger()
+
+
+class ListenError(Exception):
+    """The vault cannot listen where it should; the message says why and what to do."""
+
+
+class AccessLog(AbstractAccessLogger):
+    """One event a request, but for webhooks, which have their own outcome, and probes, which say nothing new."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Log without the query, which may hold what somebody searched for."""
+        if not request.path.endswith(("/composio/webhook", "/livez", "/readyz", "/health")):
+            facts = {"method": request.method, "path": request.path[:200], "status": response.status}
+            log.info("http_request", **facts, ms=round(time * 1000, 1))
+
+
+async def serve(settings: VaultSettings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ListenError, and SchemaTooOldError where the schema is known to be."""
+    stop = asyncio.Event()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(one, stop.set)
+    app = make_app(settings)
+    runner = web.AppRunner(app, access_log_class=AccessLog, access_log=log, shutdown_timeout=LEAVE_S)
+    await runner.setup()
+    try:
+        await app[HEALTH].look(refuse_old_schema=True)
+        port = await _listen(runner, settings)
+        readiness = Readiness.from_environment()
+        readiness.ready()
+        log.info("vault_listening", host=settings.host, port=port, ready=app[HEALTH].ready)
+        await stop.wait()
+        readiness.stopping()
+        log.info("stopping")
+    finally:
+        await runner.cleanup()
+    log.info("vault_stopped")
+
+
+async def _listen(runner: web.AppRunner, settings: VaultSettings) -> int:
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+    except OSError as error:
+        raise ListenError(
+            f"cannot listen on {settings.host}:{settings.port}: {one_line(error)}; "
+            "set VAULT_HOST and VAULT_PORT to an address of this machine that is free"
+        ) from error
+    return int(runner.addresses[0][1])

@@ -1,0 +1,92 @@
+"""The vault's settings: read once, checked at start, passed on from there."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
+from notifier.refusals import read
+from notifier.sources import SecretsFolder, Texts, TomlFile
+from notifier.values import (
+    DSN_MUST,
+    LOG_LEVEL_MUST,
+    QUEUE_MUST,
+    Database,
+    LogLevel,
+    QueueName,
+    Secret,
+    Separated,
+    Token,
+)
+
+_PLACES: Final = (Path("/etc/agent-vault/vault.toml"), Path("~/.config/agent-vault/vault.toml"))
+_JSONB_BYTES: Final = 268_435_455  # Postgres keeps no longer object as jsonb
+
+_SIGNING: Final = (
+    "the webhook's signing secret, which Composio shows once, where the webhook subscription is created "
+    "(lost: rotate it there); several with commas between them"
+)
+_RULES: Final = f"[[queues]] tables of globs slug, account, user and a queue of {QUEUE_MUST}"
+
+
+class QueueRule(BaseModel):
+    """Globs over an event's slug, account and user, and the queue for what matches all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slug: str = "*"
+    account: str = "*"
+    user: str = "*"
+    queue: QueueName
+
+
+class VaultSettings(BaseSettings):
+    """All that a person can set of the vault; construct it with load()."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, env_prefix="VAULT_")
+
+    config: Annotated[Path | None, Setting("VAULT_CONFIG", "the path of a TOML file")] = None
+    database_url: Annotated[Database, Setting("DATABASE_URL", DSN_MUST)]
+    composio_webhook_secrets: Annotated[
+        tuple[Secret, ...], Separated, Field(min_length=1), Setting("COMPOSIO_WEBHOOK_SECRET", _SIGNING)
+    ]
+    agent_edge_key: Annotated[Token | None, Setting("AGENT_EDGE_KEY", "a text, or unset for none")] = None
+    host: Annotated[str, Setting("VAULT_HOST", "an address to listen on, such as 127.0.0.1")] = "127.0.0.1"
+    port: Annotated[
+        int, Field(ge=0, le=65_535), Setting("VAULT_PORT", "a port number from 0 (any free one) to 65535")
+    ] = 8080
+    max_body_bytes: Annotated[
+        int,
+        Field(ge=1, le=_JSONB_BYTES),
+        Setting("VAULT_MAX_BODY_BYTES", f"a number of bytes from 1 to {_JSONB_BYTES}"),
+    ] = 32 * 1024 * 1024
+    log_level: Annotated[LogLevel, Setting("VAULT_LOG_LEVEL", LOG_LEVEL_MUST)] = "info"
+    pool_size: Annotated[int, Field(ge=2), Setting("VAULT_POOL_SIZE", "a number of connections, 2 or more")] = 4
+    queues: Annotated[tuple[QueueRule, ...], Setting("", _RULES)] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_replaced: PydanticBaseSettingsSource,
+        **_also_replaced: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources, strongest first; pydantic's own of environment and files are replaced by ours."""
+        return (
+            init_settings,
+            Texts(settings_cls, os.environ),
+            SecretsFolder(settings_cls, os.environ.get(SECRETS_FOLDER)),
+            TomlFile(settings_cls, _PLACES),
+        )
+
+
+ENVIRONMENT_NAMES: Final = environment_names(VaultSettings) | {SECRETS_FOLDER}
+
+
+def load(config: Path | None = None, **overrides: Any) -> VaultSettings:
+    """Return the settings; overrides go by field name, and None is none; raises SettingsError."""
+    return read(VaultSettings, {"config": config, **overrides})

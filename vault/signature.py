@@ -1,0 +1,149 @@
+"""Whether Composio signed a delivery: headers, body, secrets and the time in; a delivery or a refusal out."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+# A dot is allowed although the signed text is id.timestamp.body: a part of the id could only be taken for the
+# timestamp if the body began with digits and a dot, and what Composio signs begins with a brace.
+_WEBHOOK_ID: Final = re.compile(r"[!-~]{1,256}")
+_TIMESTAMP: Final = re.compile(r"[0-9]{1,12}")
+_ATTEMPT: Final = re.compile(r"[0-9]{1,6}")
+_MAX_SIGNATURES: Final = 8
+_DIGEST_BYTES: Final = hashlib.sha256().digest_size
+
+Reason = Literal[
+    "missing_header",
+    "repeated_header",
+    "bad_id",
+    "bad_timestamp",
+    "stale",
+    "empty_body",
+    "too_many_signatures",
+    "bad_signature",
+]
+
+_MESSAGES: Final[dict[Reason, str]] = {
+    "missing_header": "webhook-id, webhook-timestamp and webhook-signature are needed",
+    "repeated_header": "a webhook header is there more than once",
+    "bad_id": "webhook-id is not 1 to 256 visible ascii characters",
+    "bad_timestamp": "webhook-timestamp is not unix seconds",
+    "stale": "webhook-timestamp is too far from this server's clock",
+    "empty_body": "the body is empty",
+    "too_many_signatures": "webhook-signature holds more than 8 signatures",
+    "bad_signature": "no signature matches: check COMPOSIO_WEBHOOK_SECRET",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery that Composio signed; the attempt counts from 1, is not signed, and only for the log."""
+
+    webhook_id: str
+    timestamp_s: int
+    attempt: int | None
+
+
+class SignatureRefused(Exception):
+    """The delivery is not proven to be Composio's; `reason` says why, and the message repeats none of it."""
+
+    def __init__(self, reason: Reason) -> None:
+        """Take the fixed message of the reason."""
+        super().__init__(_MESSAGES[reason])
+        self.reason: Reason = reason
+
+
+def verify(
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Sequence[bytes | str],
+    now: float,
+    tolerance_s: float = 300,
+) -> Delivery:
+    """Check a delivery against every secret at `now` in unix seconds; raise SignatureRefused.
+
+    `headers` may be a plain mapping or a multidict; names are compared without case.
+    The scheme is that of Composio's SDKs (Python 0.30, TypeScript 0.19).
+    """
+    webhook_id = _matching(_only(headers, "webhook-id"), _WEBHOOK_ID, "bad_id")
+    timestamp = _matching(_only(headers, "webhook-timestamp"), _TIMESTAMP, "bad_timestamp")
+    signatures = _only(headers, "webhook-signature")
+    # Not `>`: a clock that is not a number must refuse.
+    if not abs(now - int(timestamp)) <= tolerance_s:
+        raise SignatureRefused("stale")
+    if not body:
+        raise SignatureRefused("empty_body")
+    expected = [_mac(secret, webhook_id, timestamp, body) for secret in secrets if secret]
+    if not _any_equal(expected, _candidates(signatures)):
+        raise SignatureRefused("bad_signature")
+    return Delivery(webhook_id, int(timestamp), _attempt(headers))
+
+
+def sign(secret: bytes | str, webhook_id: str, timestamp_s: int, body: bytes) -> str:
+    """Return the value of `webhook-signature` for one delivery attempt."""
+    return "v1," + base64.b64encode(_mac(secret, webhook_id, str(timestamp_s), body)).decode()
+
+
+def _mac(secret: bytes | str, webhook_id: str, timestamp: str, body: bytes) -> bytes:
+    # The whole secret is the key: Composio neither strips `whsec_` nor decodes what follows it.
+    key = secret.encode() if isinstance(secret, str) else secret
+    mac = hmac.new(key, f"{webhook_id}.{timestamp}.".encode(), hashlib.sha256)
+    mac.update(body)
+    return mac.digest()
+
+
+def _any_equal(expected: list[bytes], candidates: list[bytes]) -> bool:
+    """Compare each with each, in a time that tells nothing about which one was right."""
+    equal = False
+    for mac in expected:
+        for candidate in candidates:
+            equal |= hmac.compare_digest(mac, candidate)
+    return equal
+
+
+def _candidates(signatures: str) -> list[bytes]:
+    entries = signatures.split(" ")
+    if len(entries) > _MAX_SIGNATURES:
+        raise SignatureRefused("too_many_signatures")
+    decoded = (_digest(entry.removeprefix("v1,")) for entry in entries if entry.startswith("v1,"))
+    return [digest for digest in decoded if digest is not None]
+
+
+def _digest(text: str) -> bytes | None:
+    try:
+        digest = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    # Base64 has spare bits at its end: one digest must not have several spellings.
+    canonical = len(digest) == _DIGEST_BYTES and base64.b64encode(digest).decode() == text
+    return digest if canonical else None
+
+
+def _only(headers: Mapping[str, str], name: str) -> str:
+    # Proxies differ in which of two equal headers they take, so neither is taken.
+    values = _values(headers, name)
+    if not values:
+        raise SignatureRefused("missing_header")
+    if len(values) > 1:
+        raise SignatureRefused("repeated_header")
+    return values[0]
+
+
+def _values(headers: Mapping[str, str], name: str) -> list[str]:
+    return [value for key, value in headers.items() if key.lower() == name]
+
+
+def _matching(value: str, pattern: re.Pattern[str], reason: Reason) -> str:
+    if pattern.fullmatch(value) is None:
+        raise SignatureRefused(reason)
+    return value
+
+
+def _attempt(headers: Mapping[str, str]) -> int | None:
+    values = _values(headers, "x-composio-delivery-attempt")
+    return int(values[0]) if len(values) == 1 and _ATTEMPT.fullmatch(values[0]) else None

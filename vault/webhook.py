@@ -1,0 +1,82 @@
+"""`POST /composio/webhook`: verify, store, answer; nothing of a stranger's request reaches the database."""
+
+import time
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from sql.learnings import NewEvent, Recorded
+from vault.composio import parse, safe_slug
+from vault.inbox import StorageAwayError
+from vault.keys import INBOX, SETTINGS
+from vault.queues import choose_queue
+from vault.rawjson import expands
+from vault.settings import VaultSettings
+from vault.signature import SignatureRefused, verify
+
+RETRY_AFTER_S = 5
+
+log = structlog.get_logger()
+
+
+async def receive(request: web.Request) -> web.Response:
+    """Answer 200 only after the commit; 401 to whoever is not Composio; 503 when it must be sent again."""
+    began = time.monotonic()
+    settings = request.app[SETTINGS]
+    body = await request.read()
+    secrets = [secret.get_secret_value() for secret in settings.composio_webhook_secrets]
+    try:
+        delivery = verify(request.headers, body, secrets, time.time())
+    except SignatureRefused as refused:
+        log.warning("webhook_refused", reason=refused.reason, body_bytes=len(body))
+        return web.json_response({"error": "invalid signature"}, status=401)
+    event = read_event(delivery.webhook_id, body, settings)
+    facts = {"event_id": event.event_id, "type": event.type, "queue": event.queue, "body_bytes": len(body)}
+    try:
+        recorded = await request.app[INBOX].store(event)
+    except StorageAwayError as error:
+        log.warning("webhook_not_stored", **facts, error=str(error))
+        return unavailable()
+    return _answer(recorded, facts, began)
+
+
+def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEvent:
+    """Make a verified delivery into what is stored of it."""
+    event = parse(body)
+    slug = safe_slug(event.slug)
+    return NewEvent(
+        event_id=webhook_id,
+        type=slug,
+        account=event.connected_account_id,
+        queue=choose_queue(settings.queues, slug, event.connected_account_id, event.user_id),
+        learning=f"Composio trigger: {slug} - {event.data_text}",
+        body=body,
+        as_json=not expands(body),
+    )
+
+
+def unavailable() -> web.Response:
+    """Ask to be sent the delivery again."""
+    return web.json_response(
+        {"error": "db_error", "detail": "not stored, send it again"},
+        status=503,
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+def _answer(recorded: Recorded, facts: dict[str, Any], began: float) -> web.Response:
+    if recorded.refused:
+        log.error("webhook_not_stored", **facts, error=recorded.refused)
+        return web.json_response({"error": "db_error", "detail": "the database refused the row"}, status=500)
+    log.info(
+        "webhook_accepted",
+        **facts,
+        learning_id=recorded.learning_id,
+        job_id=recorded.job_id,
+        duplicate=recorded.duplicate,
+        ms=round((time.monotonic() - began) * 1000, 1),
+    )
+    return web.json_response(
+        {"ok": True, "learning_id": str(recorded.learning_id), "job_queued": recorded.job_id is not None}
+    )
