@@ -23,6 +23,7 @@ class Pause:
         self._gateway = gateway
         self._stop = stop
         self._answer: Answer | None = None
+        self._wait_s = FIRST_PROBE_S
         self._complain = Complaint()
 
     def close(self, answer: Answer) -> None:
@@ -38,15 +39,24 @@ class Pause:
             remedy=self._gateway.remedy(answer),
         )
 
+    def trust(self) -> None:
+        """Begin the next pause with quick probes again: a wake was taken.
+
+        A good probe is not enough for that: a gateway may answer it and yet refuse each wake.
+        """
+        self._wait_s = FIRST_PROBE_S
+
     async def opened(self) -> None:
         """Return when the gateway would take a wake, or when the daemon stops."""
-        wait_s = FIRST_PROBE_S
-        while self._answer is not None and not self._stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._stop.wait()
-            wait_s = min(wait_s * 2, LONGEST_PROBE_S)
+        while self._answer is not None and not await self._stopped_within(self._wait_s):
+            self._wait_s = min(self._wait_s * 2, LONGEST_PROBE_S)
             await self._probe()
+
+    async def _stopped_within(self, wait_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._stop.wait()
+        return self._stop.is_set()
 
     async def _probe(self) -> None:
         answer = await self._gateway.probe()

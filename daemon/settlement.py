@@ -39,23 +39,25 @@ class Settlement:
         outcome = _outcome(answer)
         match answer.verdict:
             case Verdict.ACCEPTED:
+                self._pause.trust()
                 await self._deliver(job, outcome, answered_at)
             case Verdict.REJECTED:
                 await self.fail(job, f"{answer.status}: {answer.detail}", outcome)
             case Verdict.FAILED:
                 await self._retry(job, answer, outcome)
             case Verdict.MISCONFIGURED | Verdict.UNAVAILABLE:
+                # no delay, whatever Retry-After says: the pause's probe knows better when the gateway is back
                 self._pause.close(answer)
-                await self.release(job, self._gateway.remedy(answer), delay_s=answer.retry_after_s or 0)
+                await self.release(job, self._gateway.remedy(answer))
 
     async def fail(self, job: Job, error: str, outcome: jobs.Outcome) -> None:
         """Make it a dead letter."""
         if await self._say(job, lambda: jobs.fail_job(self._session, job, error, outcome)):
             log.error("job_failed", **_facts(job), error=error)
 
-    async def release(self, job: Job, reason: str, *, delay_s: float = 0) -> None:
+    async def release(self, job: Job, reason: str) -> None:
         """Give it back untried."""
-        if await self._say(job, lambda: jobs.release_job(self._session, job, delay_s, reason)):
+        if await self._say(job, lambda: jobs.release_job(self._session, job, 0, reason)):
             log.info("job_released", **_facts(job), reason=reason)
 
     async def _deliver(self, job: Job, outcome: jobs.Outcome, answered_at: float) -> None:

@@ -1,6 +1,7 @@
 """The daemon's loop: claim, deliver, settle."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,8 +46,9 @@ class Worker:
         self._waker = waker
         self._stop = stop
         self._identity = identity
-        self._queues = queues
+        self._queues = deque(queues)
         self._lease_s = lease_s
+        self._failures = 0
         self._complain = Complaint()
         self.leases = Leases(session, identity, lease_s=lease_s, slots=concurrency)
         self._pause = Pause(gateway, stop)
@@ -68,20 +70,31 @@ class Worker:
     async def _claim(self, room: int) -> list[Job]:
         """Claim from each queue in turn; nothing when the database is away, whose return rings the waker."""
         held: list[Job] = []
+        self._queues.rotate(-1)  # a queue that is always full must not starve the others
         try:
             for queue in self._queues:
                 if room > len(held) and not self._stop.is_set():
                     held += await self._claim_from(queue, room - len(held))
-            if not held:
+            if not held and not self._stop.is_set():
                 self._expect(await jobs.next_due_ms(self._session, self._queues))
         except psycopg.Error as error:
-            if self._waker.listening:  # else the listener has said it
-                self._complain("database_away", error=one_line(error))
-            self._waker.due_in(AWAY_MS)
+            self._away(error)
         else:
-            if self._complain.over():
-                log.info("database_back")
+            self._back()
         return held
+
+    def _away(self, error: psycopg.Error) -> None:
+        """Try again: at once, for a new connection mends what ailed only the old one, and then once a second."""
+        self._failures += 1
+        again = self._failures > 1
+        if again and self._waker.listening:  # else the listener has said it
+            self._complain("database_away", error=one_line(error))
+        self._waker.due_in(AWAY_MS if again else 0)
+
+    def _back(self) -> None:
+        self._failures = 0
+        if self._complain.over():
+            log.info("database_back")
 
     def _expect(self, due_ms: float | None) -> None:
         """Set the timer; what is due and yet was not claimed is in another daemon's hands for a moment."""

@@ -34,6 +34,7 @@ class Listener:
         self._pulse_s = pulse_s
         self._failures = 0
         self._complain = Complaint()
+        self._known = latest()
         self.proven = asyncio.Event()
 
     async def run(self) -> None:
@@ -65,8 +66,9 @@ class Listener:
 
     async def _subscribe(self, connection: psycopg.AsyncConnection) -> None:
         found = await check_version(connection)
-        if found > latest() and not self._complain.said:
-            log.info("schema_newer", found=found, known=latest())
+        if found > self._known:
+            log.info("schema_newer", found=found, known=self._known)
+            self._known = found  # once is enough: it stays newer
         for queue in self._queues:
             await connection.execute(sql.SQL("listen {}").format(sql.Identifier(f"agent_vault_{queue}")))
 

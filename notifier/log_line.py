@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -11,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 HIDDEN: Final = "***"
+NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 SECRET_KEY: Final = re.compile(
     r"token|secret|passw|dsn|conninfo|authorization|cookie|credential|api_?key", re.IGNORECASE
 )
@@ -19,7 +21,7 @@ SECRET_TEXT: Final = re.compile(
 )  # the password of a URL, of a connection string, and a bearer token
 
 
-def hide_keys(fields: dict[str, object], depth: int = 3) -> dict[str, object]:
+def hide_keys(fields: Mapping[str, object], depth: int = 3) -> dict[str, object]:
     """Blank the values whose key names a secret, also in dicts within, `depth` levels down."""
     return {key: _hide(key, value, depth) for key, value in fields.items()}
 
@@ -29,18 +31,16 @@ def hide_text(line: str) -> str:
     return SECRET_TEXT.sub(lambda found: (found[1] or found[2]) + HIDDEN, line)
 
 
-def as_json(fields: dict[str, object]) -> str:
+def as_json(fields: Mapping[str, object]) -> str:
     """Render strict ASCII JSON, `time`, `level` and `event` first; what JSON cannot say becomes text."""
     ordered = {"time": None, "level": None, "event": None, **fields}
     ordered["event"] = text(ordered["event"])
     line = _dumped(ordered) or _dumped({text(key): _sayable(value) for key, value in ordered.items()})
-    if line.isascii():
-        return line
-    # Escaped alone, half a surrogate pair would still be JSON that strict readers refuse: it becomes '?'.
-    return json.dumps(json.loads(line.encode("utf-8", "replace")))
+    # Escaped as it is, half a surrogate pair would be JSON that strict readers refuse: it becomes '?'.
+    return NOT_ASCII.sub(lambda run: json.dumps(run[0].encode("utf-8", "replace").decode())[1:-1], line)
 
 
-def as_shown(fields: dict[str, object]) -> dict[str, object]:
+def as_shown(fields: Mapping[str, object]) -> dict[str, object]:
     """Make every value safe for a terminal: control characters are spelled out, line breaks stay."""
     return {key: _shown(value) for key, value in fields.items()}
 

@@ -51,7 +51,7 @@ def _steps(*, terminal: bool) -> list[Processor]:
         structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="time"),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
-        lambda _logger, _method, event: log_line.hide_keys(dict(event)),
+        lambda _logger, _method, event: log_line.hide_keys(event),
         *(_colour() if terminal else [_json]),
         _finish,
     ]
@@ -60,11 +60,11 @@ def _steps(*, terminal: bool) -> list[Processor]:
 def _colour() -> list[Processor]:
     # The default formatter shows the values of local variables, secrets among them, where Rich is installed.
     show = ConsoleRenderer(colors=True, timestamp_key="time", exception_formatter=plain_traceback)
-    return [lambda _logger, _method, event: log_line.as_shown(dict(event)), show]
+    return [lambda _logger, _method, event: log_line.as_shown(event), show]
 
 
 def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return log_line.as_json(dict(event))
+    return log_line.as_json(event)
 
 
 def _finish(_logger: WrappedLogger, _method: str, line: Any) -> bytes:

@@ -19,9 +19,10 @@ def read(cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
     try:
         return cls(**{field: value for field, value in given.items() if is_set(value)})
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
+        details = error.errors(include_url=False)
+    lines = [_line(cls, detail) for detail in details] + [note for detail in details for note in _notes(detail)]
     # Raised out here because pydantic's error holds the values and must not become the context of ours.
-    raise SettingsError(*dict.fromkeys(_line(cls, detail) for detail in details))
+    raise SettingsError(*dict.fromkeys(lines))
 
 
 def _line(cls: type[BaseSettings], detail: ErrorDetails) -> str:
@@ -35,7 +36,12 @@ def _line(cls: type[BaseSettings], detail: ErrorDetails) -> str:
         return f"{name} is empty: set it to {must}"
     if kind == "value_error":
         return f"{name}: {detail['ctx']['error']}"
-    return f"{name} is wrong: it must be {must}"
+    return f"{name} is wrong: set it to {must}"
+
+
+def _notes(detail: ErrorDetails) -> Iterable[str]:
+    """Return why a weaker source was passed over: where a value is missing, its file may have been broken."""
+    return detail["input"].get("notes", ()) if detail["type"] == "missing" and len(detail["loc"]) == 1 else ()
 
 
 def _name(cls: type[BaseSettings], place: _Place) -> str:

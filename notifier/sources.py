@@ -62,10 +62,9 @@ class SecretsFolder(Source):
         """Return the files' texts by field; raises SettingsError for one that cannot be read."""
         if not self._folder:
             return {}
+        # A folder that is not there is an empty one: service files name it before the first secret is in it.
         folder = Path(self._folder)
-        if not folder.is_dir():
-            raise SettingsError(f"{SECRETS_FOLDER} names {folder}, which is no folder: correct or unset it")
-        names = environment_names(self.settings_cls)
+        names = sorted(environment_names(self.settings_cls))
         return dict(by_field(self.settings_cls, {name: _secret(folder / name.lower()) for name in names}))
 
 

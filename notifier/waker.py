@@ -12,7 +12,17 @@ class Waker:
         self._rung = asyncio.Event()
         self._reasons: set[str] = set()
         self._due_at: float | None = None
-        self.listening = False
+        self._listening = False
+
+    @property
+    def listening(self) -> bool:
+        """Whether notifications are heard; while they are not, `wait()` polls."""
+        return self._listening
+
+    @listening.setter
+    def listening(self, listening: bool) -> None:
+        self._listening = listening
+        self._rung.set()  # the waiting task must begin, or end, its poll; no reason, so it goes on waiting
 
     def clear(self) -> None:
         """Forget the rings so far; call it before the claim, so that a ring during the claim survives."""
@@ -46,7 +56,7 @@ class Waker:
         times = []
         if self._due_at is not None:
             times.append(max(0.0, self._due_at - asyncio.get_running_loop().time()))
-        if not self.listening and self._poll_s:
+        if not self._listening and self._poll_s:
             times.append(self._poll_s)
         return min(times, default=None)
 

@@ -47,6 +47,8 @@ async def connect(dsn: str, *, name: str) -> psycopg.AsyncConnection:
             )
     except TimeoutError as error:
         raise psycopg.OperationalError(f"no answer from the database within {CONNECT_S:.0f} s") from error
+    except UnicodeError as error:  # Python's, of a host name that no resolver takes
+        raise psycopg.OperationalError(f"the connection string has a host that cannot be: {error}") from error
     # jsonb is handed through as it is: Python's reader refuses integers of more than 4,300 digits
     set_json_loads(_raw, connection)
     return connection

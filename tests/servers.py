@@ -39,7 +39,7 @@ def embedded() -> Iterator[str]:
 @contextlib.contextmanager
 def container() -> Iterator[str]:
     """Run a server in a container; without an engine the tests that need it are skipped with the reason."""
-    from testcontainers.postgres import PostgresContainer  # noqa: PLC0415 - only this choice needs an engine
+    from testcontainers.postgres import PostgresContainer
 
     image = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:17")
     try:

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,60 +15,92 @@ from typing import Any
 from vault import leash
 
 LINE_BYTES = 1024 * 1024
+READY_S = 60.0
+RESTART_S = 1.0
 
 Event = dict[str, Any]
 
 
 class Child:
-    """One program, its events as they come, and what became of it."""
+    """One program of ours, kept running: its events as they come, and how it ended last."""
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], heard: Callable[[str, Event], None]) -> None:
-        """Take the name to show, the module to run with its arguments, and who hears its events."""
+    def __init__(self, name: str, arguments: Sequence[str], log: Path, heard: Callable[[str, Event], None]) -> None:
+        """Take the package to run (and the name to show), its arguments, a log file, and who hears its events."""
         self.name = name
-        self._command = [sys.executable, "-I", leash.__file__, sys.executable, "-m", module, *arguments]
-        self._heard = heard
-        self._process: asyncio.subprocess.Process | None = None
-        self.said: list[Event] = []
-
-    async def start(self, environment: Mapping[str, str], *, log: Path, keep_fds: Sequence[int]) -> None:
-        """Start it; its lines go to the log file, its events to whoever hears them."""
-        self.said.clear()
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=dict(environment),
-            start_new_session=True,  # a terminal's Ctrl-C goes to `up` alone, which ends its children in order
-            pass_fds=keep_fds,
-            limit=LINE_BYTES,
-        )
+        self.said: deque[Event] = deque(maxlen=200)
+        self.ending: str | None = None
+        self.stopping = False
+        self._command = [sys.executable, "-I", leash.__file__, sys.executable, "-m", name, *arguments]
         self._log = log
+        self._heard = heard
+        self._news = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
 
-    async def listen(self) -> str:
-        """Pass its events on until it ends; return how it ended."""
-        process = self._running()
-        stdout = process.stdout
-        with self._log.open("ab") as log:
-            while stdout and (line := await _line(stdout)):
-                log.write(line)
-                log.flush()
-                event = _event(line)
-                self.said.append(event)
-                del self.said[:-100]
-                self._heard(self.name, event)
-        return describe(await process.wait())
+    async def keep(self, settings: Mapping[str, str], *, keep_fds: Sequence[int], again: bool) -> None:
+        """Run it until `stop()`; again and again when it ends by itself, as launchd and systemd do."""
+        while not self.stopping:
+            self.ending = None
+            status = await self._run(settings, keep_fds)
+            self.ending = describe(status)
+            again = again and not self.stopping
+            self._tell({"event": f"{self.ending}: starting it again" if again else self.ending, "level": "error"})
+            if not again:
+                return
+            await asyncio.sleep(RESTART_S)
+
+    async def first(self, name: str) -> Event | None:
+        """Wait for an event; None when the program ended before, or takes too long."""
+        deadline = time.monotonic() + READY_S
+        while self.ending is None and time.monotonic() < deadline:
+            if found := next((event for event in self.said if event.get("event") == name), None):
+                return found
+            await self.news()
+        return None
+
+    async def news(self) -> None:
+        """Wait for the program's next event, or a moment."""
+        self._news.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), 0.1)
+
+    def complaint(self) -> str:
+        """Return the last thing that the program complained of, or where to look."""
+        for event in reversed(self.said):
+            if event.get("level") in {"error", "critical"} and event.get("event") != self.ending:
+                return str(event.get("error") or event.get("problem") or event.get("event"))
+        return f"see {self._log}"
 
     def stop(self) -> None:
         """Ask it to end."""
+        self.stopping = True
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
 
-    def _running(self) -> asyncio.subprocess.Process:
-        if self._process is None:
-            raise RuntimeError(f"{self.name} was not started")
-        return self._process
+    async def _run(self, settings: Mapping[str, str], keep_fds: Sequence[int]) -> int:
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,  # the leash: it closes when this process ends, however it ends
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment(settings),
+            start_new_session=True,  # a terminal's Ctrl-C goes to `up` alone, which ends its children in order
+            pass_fds=keep_fds,
+            limit=LINE_BYTES,
+        )
+        if self.stopping:  # asked to while it was being started
+            self.stop()
+        with self._log.open("ab") as log:
+            while self._process.stdout and (line := await _line(self._process.stdout)):
+                log.write(line)
+                log.flush()
+                self._tell(_event(line))
+        return await self._process.wait()
+
+    def _tell(self, event: Event) -> None:
+        self.said.append(event)
+        self._news.set()
+        self._heard(self.name, event)
 
 
 def describe(status: int) -> str:

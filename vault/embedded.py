@@ -46,6 +46,11 @@ class EmbeddedPostgres:
         """The superuser's connection string."""
         return f"postgresql://postgres@/postgres?host={self.socket_folder}"
 
+    @property
+    def running(self) -> bool:
+        """Whether the server that `start()` started has not ended."""
+        return self.process is not None and self.process.poll() is None
+
     def start(self, *, keep_fds: tuple[int, ...] = ()) -> None:
         """Start the server and wait until it answers; keep_fds stay open for as long as it runs.
 

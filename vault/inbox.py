@@ -57,7 +57,9 @@ class Inbox:
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         try:
-            recorded: list[Recorded] = await _deadlocks_retried()(record_events, self._session, [waiting.event for waiting in batch])
+            recorded: list[Recorded] = await _deadlocks_retried()(
+                record_events, self._session, [waiting.event for waiting in batch]
+            )
         except psycopg.Error as error:
             self._complain("database_away", error=one_line(error))
             for waiting in batch:

@@ -29,7 +29,7 @@ _SIGNING: Final = (
     "the webhook's signing secret, which Composio shows once, where the webhook subscription is created "
     "(lost: rotate it there); several with commas between them"
 )
-_RULES: Final = f"[[queues]] tables of globs slug, account, user and a queue of {QUEUE_MUST}"
+_RULES: Final = f"[[queues]] tables whose queue is {QUEUE_MUST}, and whose slug, account and user are globs"
 
 
 class QueueRule(BaseModel):

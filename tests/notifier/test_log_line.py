@@ -27,8 +27,11 @@ class Unspeakable:
         raise RuntimeError
 
 
-def _deep(levels: int) -> object:
-    return [_deep(levels - 1)] if levels else []
+def _deep() -> object:
+    nest: list[object] = []
+    for _ in range(100_000):
+        nest = [nest]
+    return nest
 
 
 def _cycle() -> object:
@@ -83,7 +86,7 @@ def test_values_read_as_a_person_would_write_them(said: object, value: object) -
         ("[[...]]", _cycle()),
         ("<Unspeakable without a repr>", Unspeakable()),
         (["<Unspeakable without a repr>"], [Unspeakable()]),
-        ("<list without a repr>", _deep(900)),
+        ("<list without a repr>", _deep()),
         ("<int without a repr>", 10**5000),
     ],
     ids=range(12),

@@ -4,8 +4,9 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -56,9 +57,9 @@ with open_logs(level="info"):
 FLOOD = """
 import pathlib, sys
 with open_logs():
-    for number in range(100_000):
+    for number in range(int(sys.argv[1])):
         log.info("counted", number=number)
-    pathlib.Path(sys.argv[1]).write_text("done")
+    pathlib.Path(sys.argv[2]).write_text("done")
 """
 LATE_READER = """
 import sys
@@ -77,21 +78,34 @@ with open_logs():
     input()
 """
 SHARED = """
+import sys
 with open_logs():
-    input()
     for number in range(10_000):
         log.info("counted", number=number)
-    input()
+    sys.stderr.write("counted\\n")
+    sys.stdin.read()
 """
 
 
-def _start(code: str, *args: str, stdout: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROLOGUE + code, *args],
-        stdin=subprocess.PIPE,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-    )
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a program in Python; one that hangs is killed, so that who reads from it goes on."""
+    with ExitStack() as ends:
+
+        def begin(code: str, *args: str, stdout: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-c", PROLOGUE + code, *args]
+            pipe = subprocess.PIPE
+            child = ends.enter_context(subprocess.Popen(command, stdin=pipe, stdout=stdout, stderr=pipe))
+            watchdog = threading.Timer(LIMIT_S, child.kill)
+            watchdog.start()
+            ends.callback(watchdog.cancel)
+            ends.callback(child.kill)
+            return child
+
+        yield begin
 
 
 def _fields(lines: Iterable[bytes]) -> list[dict[str, object]]:
@@ -102,9 +116,9 @@ def _fields(lines: Iterable[bytes]) -> list[dict[str, object]]:
     return events
 
 
-def test_whatever_goes_wrong_is_a_line_of_json() -> None:
+def test_whatever_goes_wrong_is_a_line_of_json(start: Start) -> None:
     """Events, records, warnings and all kinds of uncaught exceptions are JSON, each once, and stderr is empty."""
-    child = _start(TROUBLES)
+    child = start(TROUBLES)
     out, err = child.communicate(timeout=LIMIT_S)
     events = _fields(out.splitlines())
     assert b"" == err
@@ -123,26 +137,26 @@ def test_whatever_goes_wrong_is_a_line_of_json() -> None:
     ] == [(event["level"], event.get("logger"), _gist(str(event["event"]))) for event in events]
 
 
-def test_a_traceback_is_one_field() -> None:
+def test_a_traceback_is_one_field(start: Start) -> None:
     """The traceback of an uncaught exception stands whole in one field of its line."""
-    out, _ = _start(TROUBLES).communicate(timeout=LIMIT_S)
+    out, _ = start(TROUBLES).communicate(timeout=LIMIT_S)
     exception = str(_fields(out.splitlines())[-1]["exception"])
     assert exception.startswith("Traceback (most recent call last):\n")
     assert exception.endswith("\nSystemError: first line\nsecond line")
 
 
-def test_time_has_microseconds_and_says_utc() -> None:
+def test_time_has_microseconds_and_says_utc(start: Start) -> None:
     """The time of an event is ISO 8601 with microseconds, ending in Z."""
-    out, _ = _start('with open_logs(): log.info("x", time=1, level=2)').communicate(timeout=LIMIT_S)
+    out, _ = start('with open_logs(): log.info("x", time=1, level=2)').communicate(timeout=LIMIT_S)
     (event,) = _fields(out.splitlines())
     assert len("2026-01-02T03:04:05.000006Z") == len(str(event["time"]))
     assert str(event["time"]).endswith("Z")
     assert "info" == event["level"]
 
 
-def test_a_reader_that_leaves_is_not_missed(tmp_path: Path) -> None:
+def test_a_reader_that_leaves_is_not_missed(start: Start, tmp_path: Path) -> None:
     """The program finishes its work, and complains neither then nor at its end."""
-    child = _start(FLOOD, str(tmp_path / "work"))
+    child = start(FLOOD, "10000", str(tmp_path / "work"))
     assert child.stdout is not None
     child.stdout.readline()
     child.stdout.close()
@@ -152,7 +166,7 @@ def test_a_reader_that_leaves_is_not_missed(tmp_path: Path) -> None:
 
 def test_a_closed_stdout_is_not_missed(tmp_path: Path) -> None:
     """A program that was started without a stdout works like any other."""
-    command = 'exec "$0" -c "$1" "$2" >&-'
+    command = 'exec "$0" -c "$1" 10000 "$2" >&-'
     done = subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, PROLOGUE + FLOOD, str(tmp_path / "work")],
         stderr=subprocess.PIPE,
@@ -162,27 +176,27 @@ def test_a_closed_stdout_is_not_missed(tmp_path: Path) -> None:
     assert (0, b"", "done") == (done.returncode, done.stderr, (tmp_path / "work").read_text())
 
 
-def test_a_reader_that_never_reads_holds_nothing_up(tmp_path: Path) -> None:
+def test_a_reader_that_never_reads_holds_nothing_up(start: Start, tmp_path: Path) -> None:
     """The program logs a hundred thousand lines into a full pipe, finishes its work, and ends."""
     reader, writer = os.pipe()
     with open(reader, "rb"), open(writer, "wb") as out:  # noqa: PTH123 - descriptors, not paths
-        child = _start(FLOOD, str(tmp_path / "work"), stdout=out)
+        child = start(FLOOD, "100000", str(tmp_path / "work"), stdout=out)
         _, err = child.communicate(timeout=LIMIT_S)
     assert (0, b"", "done") == (child.returncode, err, (tmp_path / "work").read_text())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_a_full_disk_holds_nothing_up(tmp_path: Path) -> None:
+def test_a_full_disk_holds_nothing_up(start: Start, tmp_path: Path) -> None:
     """The program works on where its log can take no more."""
     with Path("/dev/full").open("wb", buffering=0) as full:
-        child = _start(FLOOD, str(tmp_path / "work"), stdout=full)
+        child = start(FLOOD, "10000", str(tmp_path / "work"), stdout=full)
         _, err = child.communicate(timeout=LIMIT_S)
     assert (0, b"", "done") == (child.returncode, err, (tmp_path / "work").read_text())
 
 
-def test_dropped_lines_are_counted() -> None:
+def test_dropped_lines_are_counted(start: Start) -> None:
     """A reader that was away is told how many lines it missed: they and those that it has are all there were."""
-    child = _start(LATE_READER)
+    child = start(LATE_READER)
     assert child.stdout is not None
     assert child.stderr is not None
     assert b"counted\n" == child.stderr.readline()
@@ -198,36 +212,35 @@ def test_dropped_lines_are_counted() -> None:
     assert b"" == rest
 
 
-def test_long_lines_pass_a_pipe_that_does_not_block() -> None:
+def test_long_lines_pass_a_pipe_that_does_not_block(start: Start) -> None:
     """Lines that no write takes whole arrive whole, in order."""
-    child = _start(LONG_LINES)
+    child = start(LONG_LINES)
     assert child.stdout is not None
     events = _fields(child.stdout.readline() for _ in range(20))
     child.communicate(b"\n", timeout=LIMIT_S)
     assert [("x" * 150_000, number) for number in range(20)] == [(one["event"], one["number"]) for one in events]
 
 
-def test_programs_that_share_a_pipe_do_not_cut_lines() -> None:
+def test_programs_that_share_a_pipe_do_not_cut_lines(start: Start) -> None:
     """Two programs that write as fast as they can into one pipe leave every line whole."""
     reader, writer = os.pipe()
     with open(reader, "rb") as shared:  # noqa: PTH123 - a descriptor, not a path
         with open(writer, "wb") as out:  # noqa: PTH123 - a descriptor, not a path
-            children = [_start(SHARED, stdout=out) for _ in range(2)]
-        for child in children:
-            assert child.stdin is not None
-            child.stdin.write(b"\n")
-            child.stdin.flush()
+            children = [start(SHARED, stdout=out) for _ in range(2)]
+        for child in children:  # both have more to write than the pipe takes, before anyone reads
+            assert child.stderr is not None
+            assert b"counted\n" == child.stderr.readline()
         events = _fields(shared.readline() for _ in range(20_000))
         for child in children:
-            child.communicate(b"\n", timeout=LIMIT_S)
+            child.communicate(timeout=LIMIT_S)
     assert sorted([*range(10_000)] * 2) == sorted(int(str(event["number"])) for event in events)
 
 
-def test_a_terminal_is_shown_colour() -> None:
+def test_a_terminal_is_shown_colour(start: Start) -> None:
     """On a terminal a line is for people: coloured, no JSON, and without control characters of its values."""
     terminal, end = pty.openpty()
     with open(end, "wb") as out:  # noqa: PTH123 - a descriptor, not a path
-        child = _start(TROUBLES.replace('"started"', '"started\\x1b[2J"'), stdout=out)
+        child = start(TROUBLES.replace('"started"', '"started\\x1b[2J"'), stdout=out)
     shown = b""
     with open(terminal, "rb", buffering=0) as screen, suppress(OSError):  # noqa: PTH123 - Linux ends it with EIO
         while part := screen.read(4096):

@@ -1,0 +1,248 @@
+"""`agent-vault up`: the whole product on one machine, as its user meets it."""
+
+import asyncio
+import contextlib
+import os
+import pwd
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import gateways
+import programs
+import psutil
+import psycopg
+import pytest
+
+from vault.embedded import EmbeddedPostgres
+
+STAGES = ("accepted", "notified", "claimed", "delivered", "done")
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home with a short path, as people have: sockets cannot live at the end of a long one."""
+    with tempfile.TemporaryDirectory(prefix="av-home-") as path:
+        yield Path(path)
+
+
+@contextlib.asynccontextmanager
+async def up(home: Path, *arguments: str, **env: str) -> AsyncIterator[programs.Program]:
+    """Run `agent-vault up` on any free port with a data folder in this home."""
+    data = () if "--data" in arguments else ("--data", str(home / "data"))
+    port = () if "--port" in arguments else ("--port", "0")
+    async with programs.run("vault", "up", *data, *port, *arguments, env=env, home=home) as program:
+        yield program
+
+
+def family(program: programs.Program) -> list[psutil.Process]:
+    """The program's children, grandchildren and so on."""
+    return psutil.Process(program.process.pid).children(recursive=True)
+
+
+async def all_gone(processes: list[psutil.Process]) -> None:
+    """Wait until none of them runs."""
+
+    def gone() -> bool:
+        return not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+    await programs.until(gone, "the end of every process")
+
+
+def shown_stages(text: str) -> list[str]:
+    """The stages of the timeline, in the order shown."""
+    words = [line.split() for line in text.splitlines()]
+    return [found[0] for found in words if len(found) > 2 and found[0] in STAGES and found[2] == "ms"]
+
+
+async def test_check_shows_the_whole_way(home: Path) -> None:
+    """A fresh folder: the sample goes through all five stages, and the check exits 0 leaving nothing behind."""
+    async with up(home, "--check") as program:
+        await program.says("claimed")
+        company = family(program)
+        assert 0 == await program.ended(), program.text
+    assert list(STAGES) == shown_stages(program.text)
+    await all_gone(company)
+
+
+async def test_the_secret_lasts_and_is_its_owners_alone(home: Path) -> None:
+    """The webhook secret is made once, kept, and readable by nobody else."""
+    file = home / "data" / "secrets" / "composio_webhook_secret"
+    secrets = []
+    for _ in range(2):
+        async with up(home, "--check") as program:
+            assert 0 == await program.ended(), program.text
+        secrets.append(file.read_text())
+    assert secrets[0] == secrets[1]
+    assert len(secrets[0]) == 64
+    assert 0o600 == stat.S_IMODE(file.stat().st_mode)
+    assert secrets[0] not in program.text
+
+
+async def test_a_dropped_trigger_fails_at_notified(home: Path) -> None:
+    """Without the trigger the daemon polls the job, and the check says that nobody was notified."""
+    async with up(home, "--check") as program:
+        assert 0 == await program.ended(), program.text
+    postgres = EmbeddedPostgres(home / "data" / "postgres")
+    await asyncio.to_thread(postgres.start)
+    try:
+        with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+            connection.execute("drop trigger agent_vault_inserted on public.jobs")
+    finally:
+        await asyncio.to_thread(postgres.stop)
+    async with up(home, "--check") as program:
+        assert 1 == await program.ended(), program.text
+    assert "check failed at stage notified: no notification reached the daemon" in program.text
+    assert "agent_vault_inserted" in program.text
+
+
+async def test_a_killed_daemon_is_named(home: Path) -> None:
+    """With the daemon killed, the check fails at the stage that the daemon would have reached."""
+    async with up(home, "--check") as program:
+
+        def daemon() -> psutil.Process | None:
+            with contextlib.suppress(psutil.Error):
+                return next((one for one in family(program) if one.cmdline()[1:3] == ["-m", "daemon"]), None)
+            return None
+
+        (await programs.until(daemon, "the daemon")).kill()
+        assert 1 == await program.ended(), program.text
+    assert ["accepted"] == shown_stages(program.text)
+    assert "check failed at stage notified: the daemon ended by SIGKILL" in program.text
+
+
+async def test_a_refusing_gateway_fails_at_delivered(home: Path) -> None:
+    """A gateway that refuses the token: the check names the stage and the remedy."""
+    async with gateways.gateway() as gateway:
+        asked = ("--check", "--sample", "--gateway", gateway.url)
+        async with up(home, *asked, OPENCLAW_HOOK_TOKEN="a wrong token") as program:  # noqa: S106
+            assert 1 == await program.ended(), program.text
+        assert ["accepted", "notified", "claimed"] == shown_stages(program.text)
+        assert "check failed at stage delivered: hooks token refused by" in program.text
+        assert [] == gateway.wakes
+
+        # and the sample that is still queued never reaches a real gateway that is started without --sample
+        async with up(home, "--gateway", gateway.url, OPENCLAW_HOOK_TOKEN=gateways.TOKEN) as program:
+            await program.says("send another")
+            words = next(line for line in program.text.splitlines() if "send another" in line).split()
+            send = words[words.index("send") + 2 :]
+            sent = subprocess.run(
+                [sys.executable, "-m", "vault", *send[send.index("send") :], "SLACK_RECEIVE_MESSAGE"],
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            assert 0 == sent.returncode, sent.stdout + sent.stderr
+            await programs.until(lambda: gateway.wakes, "a wake")
+            assert ["SLACK_RECEIVE_MESSAGE"] == [wake.split("(")[1].split(")")[0] for wake in gateway.wakes]
+            assert 0 == await program.stop(signal.SIGINT)
+
+
+async def test_no_sample_goes_to_a_real_gateway_unasked(home: Path) -> None:
+    """--check with a real gateway is refused until --sample allows the wake."""
+    async with gateways.gateway() as gateway, up(home, "--check", "--gateway", gateway.url) as program:
+        assert 1 == await program.ended()
+        assert [] == gateway.posts
+    assert "add --sample to allow it" in program.text
+    assert "Traceback" not in program.text
+
+
+async def test_it_stays_and_ends_cleanly_at_ctrl_c(home: Path) -> None:
+    """After the sample it stays up, shows what happens, and Ctrl-C leaves no process."""
+    async with up(home) as program:
+        await program.says("Ctrl-C ends it")
+        company = family(program)
+        assert len(company) >= 6
+        assert 0 == await program.stop(signal.SIGINT)
+    await all_gone(company)
+    assert "Traceback" not in program.text
+
+
+async def test_kill_9_leaves_no_process_and_no_lock(home: Path) -> None:
+    """After a kill -9 everything ends by itself, and the next start works over the same folder."""
+    async with up(home) as program:
+        await program.says("Ctrl-C ends it")
+        company = family(program)
+        await program.stop(signal.SIGKILL)
+        async with up(home, "--check") as again:
+            assert 0 == await again.ended(), again.text
+        await all_gone(company)
+
+
+async def test_it_starts_again_what_dies(home: Path) -> None:
+    """A killed daemon, vault or Postgres is started again, as a service manager would."""
+    async with up(home) as program:
+        await program.says("Ctrl-C ends it")
+        for one in family(program):
+            with contextlib.suppress(psutil.Error):
+                if one.cmdline()[1:3] == ["-m", "daemon"] or "-k" in one.cmdline():
+                    one.kill()
+        await program.says("ended by SIGKILL: starting it again")
+        words = next(line for line in program.text.splitlines() if "send another" in line).split()
+
+        async def sent() -> bool:
+            done = subprocess.run(
+                [sys.executable, "-m", "vault", *words[words.index("send", 3) :]], check=False, capture_output=True
+            )
+            return done.returncode == 0
+
+        await programs.until(sent, "an accepted delivery")
+        await programs.until(lambda: program.text.count("woken:") >= 2, "the wake")
+        assert 0 == await program.stop(signal.SIGINT)
+
+
+async def test_two_at_once(home: Path) -> None:
+    """Two data folders run side by side; a second `up` over the same folder is refused and says who has it."""
+    async with up(home, "--data", str(home / "one")) as one, up(home, "--data", str(home / "two")) as two:
+        await one.says("Ctrl-C ends it")
+        await two.says("Ctrl-C ends it")
+        async with up(home, "--data", str(home / "one"), "--check") as third:
+            assert 1 == await third.ended()
+        assert f"already running over {home / 'one'} (process {one.process.pid})" in third.text
+        assert [0, 0] == [await one.stop(signal.SIGINT), await two.stop(signal.SIGINT)]
+
+
+async def test_a_taken_port_is_told_clearly(home: Path) -> None:
+    """A port that is taken: one line that names it and the remedy, and no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with up(home, "--port", str(port)) as program:
+            assert 1 == await program.ended()
+    assert f"cannot listen on 127.0.0.1:{port}" in program.text
+    assert "choose another with --port" in program.text
+    assert "Traceback" not in program.text
+
+
+async def test_a_folder_that_cannot_be_is_told_clearly(home: Path) -> None:
+    """A data folder below a file: one line with the remedy."""
+    (home / "file").write_text("")
+    async with up(home, "--data", str(home / "file" / "data")) as program:
+        assert 1 == await program.ended()
+    assert "choose another folder with --data" in program.text
+    assert "Traceback" not in program.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+async def test_as_a_plain_user(home: Path) -> None:
+    """A user without privileges runs it too (root is covered where the tests run as root)."""
+    nobody = pwd.getpwnam("nobody")
+    os.chown(home, nobody.pw_uid, nobody.pw_gid)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "vault", "up", "--check", "--port", "0", "--data", str(home / "data")],
+        user="nobody",
+        group=nobody.pw_gid,
+        extra_groups=[],
+        cwd="/",
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert list(STAGES) == shown_stages(done.stdout)
