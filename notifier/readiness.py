@@ -40,7 +40,7 @@ class Readiness:
             return
         # Linux's abstract sockets have no file; systemd writes their leading NUL as '@'.
         address = "\0" + self.socket_path[1:] if self.socket_path.startswith("@") else self.socket_path
-        # A service manager that is gone, full or misnamed is no reason to fail: OSError, or ValueError for NUL.
-        with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        # A service manager that is gone, busy or misnamed is no reason to fail or to wait.
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.settimeout(0)
             sender.sendto(message.encode("utf-8", "replace"), address)

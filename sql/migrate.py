@@ -142,7 +142,9 @@ def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
     """
     notices: list[str] = []
     with psycopg.connect(dsn, prepare_threshold=None, application_name="agent-vault migrate") as connection:
-        connection.add_notice_handler(lambda notice: notices.append(f"{notice.severity_nonlocalized}: {notice.message_primary}"))
+        connection.add_notice_handler(
+            lambda notice: notices.append(f"{notice.severity_nonlocalized}: {notice.message_primary}")
+        )
         connection.execute("select pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
         connection.execute("select set_config('lock_timeout', %s, true)", [str(LOCK_TIMEOUT_MS)])
         connection.execute("set local client_min_messages = notice")

@@ -15,7 +15,7 @@ from aiohttp import web
 from notifier.complaint import one_line
 from sql import learnings, old_workers
 from vault.keys import JOBS, LEARNINGS, SETTINGS
-from vault.webhook import unavailable
+from vault.webhook import read_body, unavailable
 
 BODY_BYTES = 64 * 1024
 WORDS_CHARS = 200
@@ -75,7 +75,7 @@ def authorized(request: web.Request) -> bool:
 async def next_job(request: web.Request) -> web.Response:
     """`POST /jobs/next`: claim one job for 15 minutes, or 204."""
     asked = await _body(request, Next)
-    job = await old_workers.claim_next_job(request.app[JOBS], asked.agentId)
+    job = await old_workers.claim_next_job(request.app[JOBS], _text("agentId", asked.agentId))
     if job is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
     log.info("job_claimed", job_id=job["id"], type=job["type"], over="api")
@@ -90,7 +90,8 @@ async def acknowledge(request: web.Request) -> web.Response:
         raise BadRequestError("jobId is missing")
     if ack.status not in {"done", "failed"}:
         raise BadRequestError("status must be done or failed")
-    await old_workers.complete_job(request.app[JOBS], job_id, ack.status, ack.error)
+    error = ack.error and _text("error", ack.error)
+    await old_workers.complete_job(request.app[JOBS], job_id, ack.status, error)
     return web.json_response({"ok": True})
 
 
@@ -113,9 +114,7 @@ async def get_learning(request: web.Request) -> web.Response:
 
 async def list_learnings(request: web.Request) -> web.Response:
     """`GET /learnings/list?since=&source=&limit=`, the newest first."""
-    source = request.query.get("source") or None
-    if source and "\0" in source:
-        raise BadRequestError("source holds a NUL character")
+    source = _text("source", request.query.get("source", "")) or None
     return _list(
         await learnings.list_learnings(
             request.app[LEARNINGS], since=_since(request), source=source, limit=_limit(request)
@@ -125,8 +124,8 @@ async def list_learnings(request: web.Request) -> web.Response:
 
 async def search_learnings(request: web.Request) -> web.Response:
     """`GET /learnings/search?q=&limit=`, the newest first."""
-    words = request.query.get("q", "")
-    if not words or len(words) > WORDS_CHARS or "\0" in words:
+    words = _text("q", request.query.get("q", ""))
+    if not words or len(words) > WORDS_CHARS:
         raise BadRequestError(f"q must be 1 to {WORDS_CHARS} characters")
     return _list(await learnings.search_learnings(request.app[LEARNINGS], words, limit=_limit(request)))
 
@@ -135,10 +134,16 @@ async def _body(request: web.Request, kind: type[T]) -> T:
     if (request.content_length or 0) > BODY_BYTES:
         raise BadRequestError(f"the body is larger than {BODY_BYTES} bytes")
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
-    except (msgspec.ValidationError, ValueError) as error:
+        return msgspec.json.decode(await read_body(request), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         is_shape = isinstance(error, msgspec.ValidationError)
-        raise BadRequestError(str(error).lower() if is_shape else "invalid JSON body") from None
+        raise BadRequestError(str(error) if is_shape else "invalid JSON body") from None
+
+
+def _text(name: str, value: str) -> str:
+    if "\0" in value:
+        raise BadRequestError(f"{name} holds a NUL character")
+    return value
 
 
 def _since(request: web.Request) -> datetime | None:

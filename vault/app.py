@@ -1,26 +1,32 @@
 """The web application: routes, and what they need while it runs; no logic."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import web, web_response
 
 from sql.session import Session
 from vault import api
 from vault.health import Health
 from vault.inbox import Inbox
-from vault.keys import HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS
+from vault.keys import CLOCK, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS
 from vault.settings import VaultSettings
 from vault.webhook import receive
 
 PREFIXES = ("", "/agent-vault")  # existing installs know the second
 
+# The header that else names the versions of Python and aiohttp. Not a signal of the application: what is no HTTP is
+# answered without one.
+web_response.SERVER_SOFTWARE = "agent-vault"  # type: ignore[attr-defined]
 
-def make_app(settings: VaultSettings) -> web.Application:
-    """Build the vault's application; nothing is opened before it starts."""
+
+def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> web.Application:
+    """Build the vault's application, with its clock in unix seconds; nothing is opened before it starts."""
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
+    app[CLOCK] = now
     for prefix in PREFIXES:
         app.router.add_post(f"{prefix}/composio/webhook", receive)
         app.router.add_post(f"{prefix}/jobs/next", api.guarded(api.next_job))
@@ -31,7 +37,6 @@ def make_app(settings: VaultSettings) -> web.Application:
         app.router.add_get(f"{prefix}/learnings/search", api.guarded(api.search_learnings))
     app.router.add_get("/livez", live)
     app.router.add_get("/readyz", ready)
-    app.on_response_prepare.append(_hide_server)
     app.cleanup_ctx.append(run_parts)
     return app
 
@@ -65,8 +70,3 @@ async def ready(request: web.Request) -> web.Response:
     """`GET /readyz`: deliveries can be stored, as of the latest look."""
     is_ready = request.app[HEALTH].ready
     return web.json_response({"ok": is_ready}, status=HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-async def _hide_server(_request: web.Request, response: web.StreamResponse) -> None:
-    """Name the product and no versions."""
-    response.headers["Server"] = "agent-vault"

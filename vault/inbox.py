@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 import psycopg
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random
 
 from notifier.complaint import Complaint, one_line
 from sql.learnings import NewEvent, Recorded, record_events
 from sql.session import Session
 
 BATCH = 50
+BATCH_BYTES = 16 * 1024 * 1024  # a batch stands in memory several times on its way
 WAITING = 1000
 
 log = structlog.get_logger()
@@ -51,15 +52,14 @@ class Inbox:
         """Commit batch after batch; only cancelling ends it."""
         while True:
             batch = [await self._queue.get()]
-            while len(batch) < BATCH and not self._queue.empty():
+            while not self._queue.empty() and not _is_full(batch):
                 batch.append(self._queue.get_nowait())
             await self._commit(batch)
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         try:
-            recorded: list[Recorded] = await _deadlocks_retried()(
-                record_events, self._session, [waiting.event for waiting in batch]
-            )
+            events = [waiting.event for waiting in batch]
+            recorded: list[Recorded] = await _retried()(record_events, self._session, events)
         except psycopg.Error as error:
             self._complain("database_away", error=one_line(error))
             for waiting in batch:
@@ -72,16 +72,23 @@ class Inbox:
                     waiting.stored.set_result(answer)
 
 
+def _is_full(batch: list[_Waiting]) -> bool:
+    return len(batch) >= BATCH or sum(len(waiting.event.body) for waiting in batch) >= BATCH_BYTES
+
+
 def _refuse(waiting: _Waiting, error: Exception) -> None:
     if not waiting.stored.done():
         waiting.stored.set_exception(StorageAwayError(one_line(error)))
 
 
-def _deadlocks_retried() -> AsyncRetrying:
-    """Try a batch again that the database gave up in favour of another."""
+def _retried() -> AsyncRetrying:
+    """Try a batch again that lost a deadlock or its connection; its events' ids make that safe.
+
+    A database that stays away is left to the sender's retry, and one that hangs has taken long enough already.
+    """
     return AsyncRetrying(
-        retry=retry_if_exception_type((psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)),
+        retry=retry_if_exception_type(psycopg.OperationalError),
         wait=wait_random(0, 0.1),
-        stop=stop_after_attempt(5),
+        stop=stop_after_attempt(5) | stop_after_delay(5),
         reraise=True,
     )

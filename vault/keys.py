@@ -1,5 +1,7 @@
 """The typed keys of what the application carries."""
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from sql.session import Session
@@ -8,6 +10,7 @@ from vault.inbox import Inbox
 from vault.settings import VaultSettings
 
 SETTINGS = web.AppKey("SETTINGS", VaultSettings)
+CLOCK = web.AppKey[Callable[[], float]]("CLOCK")  # unix seconds
 INBOX = web.AppKey("INBOX", Inbox)
 HEALTH = web.AppKey("HEALTH", Health)
 JOBS = web.AppKey("JOBS", Session)

@@ -2,10 +2,12 @@
 
 import asyncio
 import signal
+import traceback
 
 import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
 
 from notifier.complaint import one_line
 from notifier.readiness import Readiness
@@ -32,13 +34,35 @@ class AccessLog(AbstractAccessLogger):
             log.info("http_request", **facts, ms=round(time * 1000, 1))
 
 
+class ServerLog:
+    """What aiohttp says of requests that it cannot read or that fail, less what they hold: its errors quote them."""
+
+    def debug(self, *_words: object, **_facts: object) -> None:
+        """Say nothing: clients that go away are none of our outcomes."""
+
+    def exception(self, _words: str, *_values: object, exc_info: BaseException) -> None:
+        """Log the kind of the error, and where it is ours, the place."""
+        kind = type(exc_info).__name__
+        if isinstance(exc_info, HttpProcessingError | ConnectionError):
+            log.warning("http_refused", reason=kind)
+        else:
+            log.error("http_failed", error=kind, place="".join(traceback.format_tb(exc_info.__traceback__)))
+
+
 async def serve(settings: VaultSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises ListenError, and SchemaTooOldError where the schema is known to be."""
     stop = asyncio.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
     app = make_app(settings)
-    runner = web.AppRunner(app, access_log_class=AccessLog, access_log=log, shutdown_timeout=LEAVE_S)
+    runner = web.AppRunner(
+        app,
+        access_log_class=AccessLog,
+        access_log=log,
+        logger=ServerLog(),
+        auto_decompress=False,  # what is signed is the body as it was sent
+        shutdown_timeout=LEAVE_S,
+    )
     await runner.setup()
     try:
         await app[HEALTH].look(refuse_old_schema=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Coroutine
@@ -32,7 +33,7 @@ SHOWN = {
     "gateway_resumed": (),
     "listener_lost": ("error",),
 }
-POSTGRES_CHECK_S = 0.25
+POSTGRES_CHECK_S = 0.5
 ERROR = ("error", "problem", "exception")
 
 
@@ -146,7 +147,8 @@ class Up:
         while not self._over:
             if not self._postgres.running:
                 self._say("postgres", "ended: starting it again")
-                await asyncio.to_thread(self._postgres.start, keep_fds=(self._folder.lock_fd,))
+                with contextlib.suppress(EmbeddedError):  # its old backends may need a moment to go
+                    await asyncio.to_thread(self._postgres.start, keep_fds=(self._folder.lock_fd,))
             await asyncio.sleep(POSTGRES_CHECK_S)
 
     async def _start_vault(self, programs: asyncio.TaskGroup) -> None:

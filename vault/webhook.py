@@ -9,7 +9,7 @@ from aiohttp import web
 from sql.learnings import NewEvent, Recorded
 from vault.composio import parse, safe_slug
 from vault.inbox import StorageAwayError
-from vault.keys import INBOX, SETTINGS
+from vault.keys import CLOCK, INBOX, SETTINGS
 from vault.queues import choose_queue
 from vault.rawjson import expands
 from vault.settings import VaultSettings
@@ -24,10 +24,10 @@ async def receive(request: web.Request) -> web.Response:
     """Answer 200 only after the commit; 401 to whoever is not Composio; 503 when it must be sent again."""
     began = time.monotonic()
     settings = request.app[SETTINGS]
-    body = await request.read()
+    body = await read_body(request)
     secrets = [secret.get_secret_value() for secret in settings.composio_webhook_secrets]
     try:
-        delivery = verify(request.headers, body, secrets, time.time())
+        delivery = verify(request.headers, body, secrets, request.app[CLOCK]())
     except SignatureRefused as refused:
         log.warning("webhook_refused", reason=refused.reason, body_bytes=len(body))
         return web.json_response({"error": "invalid signature"}, status=401)
@@ -39,6 +39,14 @@ async def receive(request: web.Request) -> web.Response:
         log.warning("webhook_not_stored", **facts, error=str(error))
         return unavailable()
     return _answer(recorded, facts, began)
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Return the body as it was sent. Raises HTTPRequestEntityTooLarge, and HTTPBadRequest for broken chunks."""
+    try:
+        return await request.read()
+    except web.RequestPayloadError:
+        raise web.HTTPBadRequest(text="the body is broken") from None
 
 
 def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEvent:

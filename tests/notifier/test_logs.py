@@ -61,6 +61,13 @@ with open_logs():
         log.info("counted", number=number)
     pathlib.Path(sys.argv[2]).write_text("done")
 """
+ABRUPT = """
+import os
+with open_logs():
+    for number in range(1000):
+        log.info("counted", number=number)
+os._exit(0)
+"""
 LATE_READER = """
 import sys
 with open_logs():
@@ -68,6 +75,7 @@ with open_logs():
         log.info("counted", number=number)
     sys.stderr.write("counted\\n")
     sys.stdin.read()
+    log.info("read_again")
 """
 LONG_LINES = """
 import os
@@ -154,6 +162,13 @@ def test_time_has_microseconds_and_says_utc(start: Start) -> None:
     assert "info" == event["level"]
 
 
+def test_leaving_the_block_writes_what_is_queued(start: Start) -> None:
+    """Every line is out at the block's end, even where the program ends without ceremony after it."""
+    child = start(ABRUPT)
+    out, _ = child.communicate(timeout=LIMIT_S)
+    assert list(range(1000)) == [event["number"] for event in _fields(out.splitlines())]
+
+
 def test_a_reader_that_leaves_is_not_missed(start: Start, tmp_path: Path) -> None:
     """The program finishes its work, and complains neither then nor at its end."""
     child = start(FLOOD, "10000", str(tmp_path / "work"))
@@ -209,7 +224,7 @@ def test_dropped_lines_are_counted(start: Start) -> None:
     numbers = [event["number"] for event in _fields(lines)]
     assert list(range(len(numbers))) == numbers
     assert 100_000 == len(numbers) + int(str(report["count"]))
-    assert b"" == rest
+    assert ["read_again"] == [event["event"] for event in _fields(rest.splitlines())]
 
 
 def test_long_lines_pass_a_pipe_that_does_not_block(start: Start) -> None:

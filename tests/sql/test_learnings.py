@@ -141,7 +141,9 @@ async def test_a_big_payload_is_left_out_of_a_list(session: Session, database: p
 
 
 @pytest.mark.parametrize("metadata", [None, "text", [1, 2], 7, {"raw_payload": None}, ["long" * 50_000]])
-async def test_foreign_metadata_breaks_no_list(session: Session, database: psycopg.Connection, metadata: object) -> None:
+async def test_foreign_metadata_breaks_no_list(
+    session: Session, database: psycopg.Connection, metadata: object
+) -> None:
     """Whatever somebody else put into metadata, lists and searches still answer, and show it."""
     made = insert(database, metadata=metadata)
     (row,) = read(await list_learnings(session, since=None, source=None, limit=5))

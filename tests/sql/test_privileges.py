@@ -142,7 +142,9 @@ def test_service_role_may_what_it_needs(request: pytest.FixtureRequest, install:
     functions, tables = allowed(dsn, "service_role")
     assert {"jobs", "agent_learnings"} == tables
     with psycopg.connect(dsn) as connection:
-        ours = connection.execute("select oid::regprocedure from pg_proc where pronamespace = 'agent_vault'::regnamespace")
+        ours = connection.execute(
+            "select oid::regprocedure from pg_proc where pronamespace = 'agent_vault'::regnamespace"
+        )
         assert OLD_FUNCTIONS | {name for (name,) in ours.fetchall()} == functions
     with api(dsn, "service_role") as call:
         call.execute("insert into jobs (type, payload, status) values ('mine', '{}', 'queued')")

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import gateways
 import programs
@@ -21,6 +22,7 @@ import pytest
 
 from vault.embedded import EmbeddedPostgres
 
+ROOT = Path(__file__).parents[2]
 STAGES = ("accepted", "notified", "claimed", "delivered", "done")
 
 
@@ -120,7 +122,7 @@ async def test_a_refusing_gateway_fails_at_delivered(home: Path) -> None:
     """A gateway that refuses the token: the check names the stage and the remedy."""
     async with gateways.gateway() as gateway:
         asked = ("--check", "--sample", "--gateway", gateway.url)
-        async with up(home, *asked, OPENCLAW_HOOK_TOKEN="a wrong token") as program:  # noqa: S106
+        async with up(home, *asked, OPENCLAW_HOOK_TOKEN="a wrong token") as program:
             assert 1 == await program.ended(), program.text
         assert ["accepted", "notified", "claimed"] == shown_stages(program.text)
         assert "check failed at stage delivered: hooks token refused by" in program.text
@@ -180,7 +182,7 @@ async def test_it_starts_again_what_dies(home: Path) -> None:
         await program.says("Ctrl-C ends it")
         for one in family(program):
             with contextlib.suppress(psutil.Error):
-                if one.cmdline()[1:3] == ["-m", "daemon"] or "-k" in one.cmdline():
+                if one.cmdline()[1:3] == ["-m", "daemon"] or one.name() == "postgres":
                     one.kill()
         await program.says("ended by SIGKILL: starting it again")
         words = next(line for line in program.text.splitlines() if "send another" in line).split()
@@ -227,22 +229,37 @@ async def test_a_folder_that_cannot_be_is_told_clearly(home: Path) -> None:
     assert "Traceback" not in program.text
 
 
+def runnable_by(user: str) -> str:
+    """An interpreter of our version that this user can run with our packages, or a skip with the reason."""
+    for interpreter in (sys.executable, "/usr/bin/python3"):
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            check = f"import sys, vault.cli, psycopg; assert sys.version_info[:2] == {sys.version_info[:2]}"
+            subprocess.run([interpreter, "-c", check], check=True, capture_output=True, **as_user(user))
+            return interpreter
+    pytest.skip(f"no Python {sys.version_info[0]}.{sys.version_info[1]} that {user} can run with our packages")
+
+
+def as_user(user: str) -> dict[str, Any]:
+    """What makes a subprocess run as somebody else with our packages."""
+    paths = os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": [], "cwd": "/", "env": env}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
 async def test_as_a_plain_user(home: Path) -> None:
     """A user without privileges runs it too (root is covered where the tests run as root)."""
-    nobody = pwd.getpwnam("nobody")
-    os.chown(home, nobody.pw_uid, nobody.pw_gid)
+    interpreter = runnable_by("nobody")
+    os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
+    how = as_user("nobody")
+    how["env"]["HOME"] = str(home)
     done = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "vault", "up", "--check", "--port", "0", "--data", str(home / "data")],
-        user="nobody",
-        group=nobody.pw_gid,
-        extra_groups=[],
-        cwd="/",
-        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
+        [interpreter, "-m", "vault", "up", "--check", "--port", "0", "--data", str(home / "data")],
         check=False,
         capture_output=True,
         text=True,
+        **how,
     )
     assert 0 == done.returncode, done.stdout + done.stderr
     assert list(STAGES) == shown_stages(done.stdout)

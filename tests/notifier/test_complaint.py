@@ -1,0 +1,54 @@
+"""A lasting trouble is said when it begins, and then not too often."""
+
+import asyncio
+
+import psycopg
+import pytest
+from clocks import Clock
+from structlog.testing import capture_logs
+
+from notifier.complaint import Complaint, one_line
+
+
+async def test_a_lasting_trouble_is_said_every_ten_seconds(clock: Clock) -> None:
+    """A minute of failures, ten a second, is six lines."""
+    complain = Complaint()
+    with capture_logs() as lines:
+        while clock.now < 59.95:
+            complain("database_away", error="refused")
+            await asyncio.sleep(0.1)
+    assert [{"event": "database_away", "error": "refused", "log_level": "error"}] * 6 == lines
+
+
+async def test_a_new_trouble_is_said_at_once() -> None:
+    """What was over and comes again does not wait for the ten seconds of the last one."""
+    complain = Complaint()
+    with capture_logs() as lines:
+        complain("database_away")
+        assert complain.over()
+        complain("database_away")
+    assert 2 == len(lines)
+
+
+async def test_over_tells_whether_there_was_something() -> None:
+    """Only a trouble that was said is worth a line at its end, and only one."""
+    complain = Complaint()
+    assert not complain.over()
+    with capture_logs():
+        complain("database_away")
+    assert [True, False] == [complain.over(), complain.over()]
+
+
+@pytest.mark.parametrize(
+    ("expected", "error"),
+    [
+        (
+            "connection failed: no route Is it up?",
+            psycopg.OperationalError("connection failed:\n\tno route\nIs it up?\n"),
+        ),
+        ("TimeoutError", TimeoutError()),
+    ],
+)
+def test_an_error_becomes_one_line(expected: str, error: Exception) -> None:
+    """Never several, and never none."""
+    assert expected == one_line(error)
