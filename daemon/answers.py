@@ -81,6 +81,8 @@ def answered(status: int, body: bytes, retry_after: str | None, *, token: str, n
     text = body.decode(errors="replace")
     fields = _json_object(text)
     verdict = verdict_of(status)
+    if verdict is Verdict.ACCEPTED and fields.get("ok") is not True:
+        verdict = Verdict.MISCONFIGURED  # some other server, which would swallow every event with its 200
     outcome = fields.get("eventOutcome")
     return Answer(
         verdict,
@@ -99,6 +101,8 @@ def unanswered(error: Exception, *, token: str) -> Answer:
 
 def probed(answer: Answer) -> Answer:
     """Judge the answer to an empty wake: `text required` is said only after token and path were right."""
+    if answer.verdict is Verdict.ACCEPTED:
+        return replace(answer, verdict=Verdict.MISCONFIGURED)
     if answer.verdict is not Verdict.REJECTED:
         return answer
     right = answer.status == HTTPStatus.BAD_REQUEST and "text required" in answer.detail.lower()

@@ -43,14 +43,14 @@ class FakeGateway:
 
 
 @asynccontextmanager
-async def gateway() -> AsyncIterator[FakeGateway]:
-    """Run one on a free port."""
+async def gateway(port: int = 0) -> AsyncIterator[FakeGateway]:
+    """Run one on this port; 0 takes a free one."""
     fake = FakeGateway()
     app = web.Application()
     app.router.add_post("/hooks/wake", fake.wake)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
     fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield fake

@@ -137,7 +137,7 @@ async def _body(request: web.Request, kind: type[T]) -> T:
         return msgspec.json.decode(await read_body(request), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         is_shape = isinstance(error, msgspec.ValidationError)
-        raise BadRequestError(str(error) if is_shape else "invalid JSON body") from None
+        raise BadRequestError(f"invalid body: {error}" if is_shape else "invalid JSON body") from None
 
 
 def _text(name: str, value: str) -> str:

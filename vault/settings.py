@@ -64,7 +64,6 @@ class VaultSettings(BaseSettings):
         Setting("VAULT_MAX_BODY_BYTES", f"a number of bytes from 1 to {_JSONB_BYTES}"),
     ] = 32 * 1024 * 1024
     log_level: Annotated[LogLevel, Setting("VAULT_LOG_LEVEL", LOG_LEVEL_MUST)] = "info"
-    pool_size: Annotated[int, Field(ge=2), Setting("VAULT_POOL_SIZE", "a number of connections, 2 or more")] = 4
     queues: Annotated[tuple[QueueRule, ...], Setting("", _RULES)] = ()
 
     @classmethod

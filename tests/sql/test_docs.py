@@ -24,7 +24,9 @@ def test_every_column_stands_in_the_docs(database: psycopg.Connection, table: st
         " where attrelid = %s::regclass and attnum > 0 and not attisdropped order by attnum",
         [table],
     ).fetchall()
-    assert [(name, spelled(of)) for name, of in columns] == re.findall(r"^\| `(\w+)` \| `([^`]+)` \| \S", section, re.M)
+    assert [(name, spelled(of)) for name, of in columns] == re.findall(
+        r"^\| `(\w+)` \| `([^`]+)` \| \S", section, re.MULTILINE
+    )
 
 
 def test_every_function_stands_in_the_docs(database: psycopg.Connection) -> None:

@@ -172,8 +172,8 @@ async def test_two_vaults_with_the_same_event(
     """The second waits until the first commits, and answers duplicate with the first's ids."""
     async with await psycopg.AsyncConnection.connect(dsn) as first:
         cursor = await first.execute(
-            "select learning_id, job_id from agent_vault.record_events(array['msg_1'], array[%s]::uuid[], '{x}', '{ca}',"
-            " '{default}', '{text}', array[%s]::bytea[], '{t}', '{0}')",
+            "select learning_id, job_id from agent_vault.record_events(array['msg_1'], array[%s]::uuid[], '{x}',"
+            " '{ca}', '{default}', '{text}', array[%s]::bytea[], '{t}', '{0}')",
             [event(1).learning_id, GOOD],
         )
         ids = await cursor.fetchone()
@@ -277,6 +277,7 @@ async def test_a_job_and_a_body_refused(session: Session, database: psycopg.Conn
     assert b"NaN" == learning(database, one)["raw_body"]
 
 
+BEFORE_INSERT = "create trigger mine before insert on agent_learnings for each row when (new.learning = 'no')"
 REFUSALS = {
     "check": ("alter table agent_learnings add constraint mine check (learning <> 'no') not valid", "23514: .*mine"),
     "unique": (
@@ -284,13 +285,11 @@ REFUSALS = {
         "23000: .*keeps an event out",
     ),
     "trigger_that_drops": (
-        "create trigger mine before insert on agent_learnings for each row when (new.learning = 'no')"
-        " execute function drop_it()",
+        f"{BEFORE_INSERT} execute function drop_it()",
         "23000: .*keeps an event out",
     ),
     "trigger_that_raises": (
-        "create trigger mine before insert on agent_learnings for each row when (new.learning = 'no')"
-        " execute function refuse_it()",
+        f"{BEFORE_INSERT} execute function refuse_it()",
         "P0001: mine",
     ),
 }
@@ -345,7 +344,7 @@ async def test_an_expired_account_keeps_no_state(session: Session, database: psy
 
 
 async def test_a_read_only_database_is_nobodys_fault(
-    dsn: str, database: psycopg.Connection, sessions: Callable[[], Session]
+    database: psycopg.Connection, sessions: Callable[[], Session]
 ) -> None:
     """What a whole database refuses is raised, so that the batch comes again; no single event is blamed."""
     database.execute(f"alter database {database.info.dbname} set default_transaction_read_only = on")

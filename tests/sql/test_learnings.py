@@ -121,7 +121,7 @@ async def test_signs_are_literal(session: Session, database: psycopg.Connection,
     assert found[::-1] == await ids(session, sign)
 
 
-async def test_a_big_payload_is_left_out_of_a_list(session: Session, database: psycopg.Connection) -> None:
+async def test_a_big_payload_is_left_out_of_a_list(session: Session) -> None:
     """A list and a search leave a raw payload beyond 64 KB out and say so, however well it compresses; get has it."""
     body = json.dumps({"data": {"subject": "Newsletter", "html": "<td>" * 50_000}}).encode()
     big = NewEvent("msg_1", "X", "ca_1", "default", "Newsletter", body, as_json=True)

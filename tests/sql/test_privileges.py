@@ -19,7 +19,8 @@ FUNCTIONS = """
 """
 TABLES = """
   select c.oid::regclass::text from pg_class c
-  where c.relkind in ('r', 'v', 'm', 'S', 'p') and c.relnamespace in ('agent_vault'::regnamespace, 'public'::regnamespace)
+  where c.relkind in ('r', 'v', 'm', 'S', 'p')
+    and c.relnamespace in ('agent_vault'::regnamespace, 'public'::regnamespace)
     and (has_table_privilege(%(role)s, c.oid, 'select, insert, update, delete, truncate, references, trigger')
       or c.relkind <> 'S' and has_any_column_privilege(%(role)s, c.oid, 'select, insert, update, references'))
 """

@@ -14,7 +14,7 @@ COMMITTED = Path(__file__).parents[2] / "deploy" / "supabase" / "types.ts"
 def test_the_committed_types_are_the_schemas(
     dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """python -m sql.supabase_types DSN writes the very file that is committed."""
+    """The command writes the very file that is committed."""
     monkeypatch.setattr(sys, "argv", ["supabase_types", dsn])
     supabase_types.main()
     assert COMMITTED.read_text("utf-8") == capsys.readouterr().out

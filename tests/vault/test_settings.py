@@ -76,7 +76,7 @@ def test_defaults() -> None:
     """What nobody sets has the documented default."""
     loaded = load()
     assert ("127.0.0.1", 8080, 32 * 1024 * 1024) == (loaded.host, loaded.port, loaded.max_body_bytes)
-    assert ("info", 4, ()) == (loaded.log_level, loaded.pool_size, loaded.queues)
+    assert ("info", ()) == (loaded.log_level, loaded.queues)
     assert (None, None) == (loaded.agent_edge_key, loaded.config)
 
 
@@ -112,10 +112,10 @@ def test_secrets_folder_beats_toml(toml: Write, credential: Write) -> None:
 @pytest.mark.usefixtures("required")
 def test_toml_beats_default(toml: Write) -> None:
     """Every scalar can come from the file, under its name without the prefix."""
-    toml('host = "::1"\nport = 0\nmax_body_bytes = 9\nlog_level = "DEBUG"\npool_size = 2')
+    toml('host = "::1"\nport = 0\nmax_body_bytes = 9\nlog_level = "DEBUG"')
     loaded = load()
-    assert ("::1", 0, 9, "debug", 2) == (
-        loaded.host, loaded.port, loaded.max_body_bytes, loaded.log_level, loaded.pool_size,
+    assert ("::1", 0, 9, "debug") == (
+        loaded.host, loaded.port, loaded.max_body_bytes, loaded.log_level,
     )  # fmt: skip
 
 
@@ -203,7 +203,7 @@ def test_toml_that_is_no_text(toml: Write) -> None:
     ("line", "expected"),
     [
         ('prot = "canary"', "prot in {path} is no setting: did you mean port?"),
-        ("VAULT_POOL_SIZE = 3", "VAULT_POOL_SIZE in {path} is no setting: did you mean pool_size?"),
+        ("VAULT_LOG_LEVEL = 3", "VAULT_LOG_LEVEL in {path} is no setting: did you mean log_level?"),
         ("zzz = 1", "zzz in {path} is no setting: there are database_url, composio_webhook_secret,"),
         ('config = "x"', "config in {path} is no setting: "),
         ('[[queues]]\nqueue = "a"\nslugs = "canary"', "queues[0].slugs is no setting: did you mean slug?"),
@@ -260,7 +260,6 @@ def test_no_secret_is_left(text: str) -> None:
         ("VAULT_MAX_BODY_BYTES", "0", "VAULT_MAX_BODY_BYTES is wrong: set it to a number of bytes from 1"),
         ("VAULT_MAX_BODY_BYTES", "32 MiB", "VAULT_MAX_BODY_BYTES is wrong: set it to a number of bytes from 1"),
         ("VAULT_LOG_LEVEL", "canary", "VAULT_LOG_LEVEL is wrong: set it to one of debug, info, warning and error"),
-        ("VAULT_POOL_SIZE", "1", "VAULT_POOL_SIZE is wrong: set it to a number of connections, 2 or more"),
     ],
 )
 def test_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str) -> None:
@@ -273,9 +272,9 @@ def test_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str, exp
 
 def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, toml: Write) -> None:
     """Several mistakes, wherever they were made, are told in one go."""
-    path = toml('pool_size = 0\nprot = 1\ncomposio_webhook_secret = "canary"')
+    path = toml('log_level = 0\nprot = 1\ncomposio_webhook_secret = "canary"')
     monkeypatch.setenv("VAULT_PORT", "x")
-    assert ["DATABASE_URL", "VAULT_PORT", "VAULT_POOL_SIZE", f"prot in {path}"] == [
+    assert ["DATABASE_URL", "VAULT_PORT", "VAULT_LOG_LEVEL", f"prot in {path}"] == [
         line.partition(" is ")[0] for line in refusal().splitlines()
     ]
 
@@ -329,7 +328,7 @@ def test_environment_names() -> None:
     """The list has every variable that is read, and every field has a name a person can set."""
     assert {
         "DATABASE_URL", "COMPOSIO_WEBHOOK_SECRET", "AGENT_EDGE_KEY", "VAULT_CONFIG", "VAULT_HOST", "VAULT_PORT",
-        "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "VAULT_POOL_SIZE", "CREDENTIALS_DIRECTORY",
+        "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "CREDENTIALS_DIRECTORY",
     } == ENVIRONMENT_NAMES  # fmt: skip
     assert VaultSettings.model_fields.keys() == settings_of(VaultSettings).keys()
 

@@ -1,0 +1,206 @@
+"""The daemon as a process: what wakes it, and how its jobs go side by side."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+from daemons import QUIET, become, daemon, idle, insert, row
+from gateways import FakeGateway, gateway
+from programs import until
+
+
+class HoldsTheFirst(asyncio.Event):
+    """An event that only the first who comes waits for."""
+
+    def __init__(self) -> None:
+        """Begin with nobody there."""
+        super().__init__()
+        self._came = 0
+
+    async def wait(self) -> Literal[True]:
+        """Hold the first."""
+        self._came += 1
+        return await super().wait() if self._came == 1 else True
+
+
+async def test_a_notification_alone_wakes_it(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """A plain insert is delivered with every poll off; the producer's own text goes out as it is."""
+    async with daemon(dsn, fake.url, tmp_path, **QUIET) as program:
+        await idle(program)
+        (job_id,) = insert(database, payload={"text": "  Please look at 'this'\n\U0001f514 "})
+        delivered = await program.event("job_delivered", job_id=str(job_id))
+    assert ["  Please look at 'this'\n\U0001f514 "] == fake.wakes
+    assert ("CHAT", "default", 1, 200, "queued") == tuple(
+        delivered[key] for key in ("type", "queue", "attempt", "status", "event_outcome")
+    )
+    done = row(database, job_id)
+    assert ("done", 1, 1, None) == (done["status"], done["attempts"], done["claims"], done["lease_until"])
+
+
+async def test_the_timer_alone_wakes_it_for_a_due_job(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """A job for later that nobody announces is delivered when it is due, and not before."""
+    database.execute("set session_replication_role = replica")  # the triggers are off: nothing is notified
+    (job_id,) = insert(database)
+    database.execute("update public.jobs set run_at = now() + interval '2 s'")
+    async with daemon(dsn, fake.url, tmp_path, **QUIET) as program:
+        await program.event("job_delivered", job_id=str(job_id))
+    done = row(database, job_id)
+    assert done["run_at"] <= done["locked_at"]
+
+
+async def test_the_timer_alone_wakes_it_for_a_lapsing_lease(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """The job of a worker that died is taken over when its lease ends, its attempt counted."""
+    (job_id,) = insert(database, status="processing", locked_by="dead", claims=1, attempts=1)
+    database.execute("update public.jobs set lease_until = now() + interval '2 s'")
+    async with daemon(dsn, fake.url, tmp_path, **QUIET) as program:
+        await program.event("job_delivered", job_id=str(job_id))
+    done = row(database, job_id)
+    assert ("done", 2, 2) == (done["status"], done["attempts"], done["claims"])
+
+
+async def test_a_pulse_wakes_it_for_a_lease_that_was_cut_short(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """A person shortens a dead worker's lease: no notification tells of it, the next pulse does."""
+    async with daemon(dsn, fake.url, tmp_path, poll_s=0, pulse_s=0.2) as program:
+        await idle(program)
+        (job_id,) = insert(database, status="processing", locked_by="dead", claims=1, attempts=1)
+        database.execute("update public.jobs set lease_until = now()")
+        await program.event("job_delivered", job_id=str(job_id))
+
+
+async def test_it_polls_where_it_cannot_listen(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """Where the listener never comes up, jobs are delivered all the same."""
+    database.execute("alter function agent_vault.schema_version() rename to gone")
+    async with daemon(dsn, fake.url, tmp_path, poll_s=0.2) as program:
+        await program.event("schema_too_old")
+        for _ in range(2):
+            (job_id,) = insert(database)
+            await program.event("job_delivered", job_id=str(job_id))
+    assert "listener_up" not in program.text
+
+
+async def test_two_503s_are_one_claim_and_one_attempt(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """A gateway that restarts is asked three times within one claim, and nothing is counted twice."""
+    fake.answers = [(503, "starting"), (503, "starting")]
+    (job_id,) = insert(database)
+    async with daemon(dsn, fake.url, tmp_path) as program:
+        delivered = await program.event("job_delivered")
+    done = row(database, job_id)
+    assert (3, 3, 1) == (len(fake.posts), delivered["posts"], len(fake.wakes))
+    assert ("done", 1, 1) == (done["status"], done["attempts"], done["claims"])
+
+
+async def test_one_slow_wake_holds_up_no_other(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """While the gateway thinks about one job the other place serves all the rest."""
+    fake.held = HoldsTheFirst()
+    async with daemon(dsn, fake.url, tmp_path, concurrency=2) as program:
+        (slow,) = insert(database, text="slow")
+        await until(lambda: fake.posts)
+        insert(database, 20)
+        await become(database, program, processing=1, done=20)
+        assert "processing" == row(database, slow)["status"]
+        fake.held.set()
+        await become(database, program, done=21)
+
+
+async def test_no_more_is_claimed_than_there_is_room_for(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """What waits for a place stays queued, where another daemon can take it."""
+    fake.held.clear()
+    insert(database, 5)
+    async with daemon(dsn, fake.url, tmp_path, concurrency=2) as program:
+        await until(lambda: len(fake.posts) == 2)
+        await become(database, program, processing=2, queued=3)
+        fake.held.set()
+        await become(database, program, done=5)
+
+
+async def test_jobs_go_out_in_their_order(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """One at a time, the longest due first."""
+    third, first, second = insert(database, 3)
+    for job_id, age_s in ((first, 30), (second, 20), (third, 10)):
+        database.execute("update public.jobs set run_at = now() - %s where id = %s", [timedelta(seconds=age_s), job_id])
+    async with daemon(dsn, fake.url, tmp_path, concurrency=1) as program:
+        await become(database, program, done=3)
+    assert ["hello 1", "hello 2", "hello 0"] == fake.wakes
+
+
+async def test_a_full_queue_starves_no_other(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """The queues take turns, also when one of them always has more than there is room for."""
+    insert(database, 40, text="mail", queue="mail")
+    insert(database, 1, text="chat", queue="chat")
+    async with daemon(dsn, fake.url, tmp_path, concurrency=1, queues="mail,chat") as program:
+        await become(database, program, done=41)
+    assert "chat 0" in fake.wakes[:3]
+
+
+async def test_two_daemons_share_a_queue(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """Each event goes to one of them, once, and both have their part."""
+    fake.held.clear()
+    insert(database, 2)
+    async with (
+        daemon(dsn, fake.url, tmp_path, concurrency=1, name="one") as one,
+        daemon(dsn, fake.url, tmp_path, concurrency=1, name="two") as two,
+    ):
+        await until(lambda: len(fake.posts) == 2, "one job for each")
+        fake.held.set()
+        insert(database, 60, text="more")
+        await become(database, one, done=62)
+    assert (62, 62) == (len(fake.wakes), len(set(fake.wakes)))
+    claimed = [[line["job_id"] for line in each.events if line["event"] == "job_claimed"] for each in (one, two)]
+    assert all(claimed)
+    assert 62 == len({*claimed[0], *claimed[1]}) == len(claimed[0]) + len(claimed[1])
+
+
+async def test_queues_separate_two_daemons(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """Each takes its own queue's jobs and leaves the others; a queue without a daemon waits."""
+    async with gateway() as other:
+        for queue in ("mail", "chat", "nobody"):
+            insert(database, 10, text=queue, queue=queue)
+        async with (
+            daemon(dsn, fake.url, tmp_path, queues="mail") as mail,
+            daemon(dsn, other.url, tmp_path, queues="chat"),
+        ):
+            await become(database, mail, done=20, queued=10)
+    assert {"mail"} == {text.split()[0] for text in fake.wakes}
+    assert {"chat"} == {text.split()[0] for text in other.wakes}
+
+
+async def test_it_mends_a_connection_that_was_ended_while_idle(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """A pooler that drops an idle connection makes no outage: the next claim just opens another."""
+    async with daemon(dsn, fake.url, tmp_path, **QUIET) as program:
+        await idle(program)
+        insert(database)
+        await become(database, program, done=1)
+        database.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'agent-daemon test'"
+        )
+        insert(database)
+        await become(database, program, done=2)
+    assert "database_away" not in program.text
