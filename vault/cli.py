@@ -40,6 +40,11 @@ MISTAKES = (
     OSError,
 )
 
+REMEDIES: Final[dict[type[Exception], str]] = {
+    psycopg.errors.InsufficientPrivilege: "run it as the owner of the tables (on Supabase the role postgres)",
+    psycopg.errors.LockNotAvailable: "another session holds a table for longer than 15 s; try again, nothing was changed",
+}
+
 
 def main() -> None:
     """Run the command and exit; a person's mistake is told in a line."""
@@ -55,7 +60,13 @@ def main() -> None:
 
 def complain(error: Exception) -> int:
     """Tell what is wrong on standard error, and return the exit status."""
-    for line in str(error).splitlines() if isinstance(error, SettingsError) else [one_line(error)]:
+    lines = error.lines if isinstance(error, SettingsError) else [one_line(error)]
+    if isinstance(error, OSError) and error.filename:
+        lines = [f"{error.filename}: {(error.strerror or '').lower()}"]
+    for kind, remedy in REMEDIES.items():
+        if isinstance(error, kind):
+            lines = [f"{one_line(error)}: {remedy}"]
+    for line in lines:
         print(f"agent-vault: {line}", file=sys.stderr)
     return CONFIGURATION if isinstance(error, SettingsError) else 1
 
@@ -107,11 +118,18 @@ def _add_send(command: argparse.ArgumentParser) -> None:
     command.add_argument("slug", nargs="?", default="GMAIL_NEW_GMAIL_MESSAGE", help="the trigger (%(default)s)")
     command.add_argument("--to", metavar="URL", default="http://127.0.0.1:8080", help="the vault (%(default)s)")
     command.add_argument("--body", metavar="FILE", type=Path, help="send this file's bytes as they are")
-    command.add_argument("--count", type=int, default=1, help="how many deliveries (%(default)s)")
+    command.add_argument("--count", type=_count, default=1, help="how many deliveries (%(default)s)")
     command.add_argument(
         "--secret-file", metavar="F", type=Path, help="the webhook secret (COMPOSIO_WEBHOOK_SECRET, or that of up)"
     )
     command.set_defaults(run=_send)
+
+
+def _count(text: str) -> int:
+    """Read a number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 on")
+    return int(text)
 
 
 def default_data() -> Path:

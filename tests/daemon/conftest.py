@@ -1,8 +1,9 @@
-"""What the tests of the daemon share: a gateway."""
+"""What the tests of the daemon share: a gateway, and a clock of their own."""
 
 from collections.abc import AsyncIterator
 
 import pytest
+from clocks import clock  # noqa: F401 - a fixture
 from gateways import FakeGateway, gateway
 
 

@@ -108,7 +108,7 @@ async def test_a_slow_gateway_does_not_cost_the_lease(
     """While the gateway holds its answer beyond the lease, the lease moves on and one claim is enough."""
     fake.held.clear()
     (job_id,) = insert(database)
-    async with daemon(dsn, fake.url, tmp_path, lease_s=2) as program:
+    async with daemon(dsn, fake.url, tmp_path, lease_s=2, concurrency=1) as program:
         await until(lambda: fake.posts)
         beyond = row(database, job_id)["lease_until"] + timedelta(seconds=2)
         await until(lambda: row(database, job_id)["lease_until"] > beyond, "a lease that outlives itself")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from daemons import daemon, insert, row
+from daemons import become, daemon, insert, row
 from gateways import FakeGateway
 
 from daemon.wording import wake_text
@@ -92,29 +92,30 @@ def test_a_job_without_text_has_none(text: str | None) -> None:
     assert wake_text(job(trigger_name=None, wake_text=text)) is None
 
 
-@pytest.mark.parametrize(("slug", "shown"), [(SLUG, SLUG), (INJECTION, "composio_trigger")])
-async def test_the_gateway_gets_a_rebuilt_text(  # noqa: PLR0913 - what a whole daemon needs, and two cases
-    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path, slug: str, shown: str
+async def test_the_gateway_gets_a_rebuilt_text(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:
     """Through the daemon and over HTTP: a Composio job's own text is replaced, whatever it says."""
-    (job_id,) = insert(
-        database, payload={"text": INJECTION, "trigger_name": slug, "data": INJECTION}, learning_id=LEARNING_ID
-    )
+    expected = []
+    for slug, shown in ((SLUG, SLUG), (INJECTION, "composio_trigger")):
+        payload = {"text": INJECTION, "trigger_name": slug, "data": INJECTION}
+        (job_id,) = insert(database, payload=payload, learning_id=LEARNING_ID)
+        expected.append(told(shown).replace(str(JOB_ID), str(job_id)))
     async with daemon(dsn, fake.url, tmp_path) as program:
-        await program.event("job_delivered")
-    assert [told(shown).replace(str(JOB_ID), str(job_id))] == fake.posts
+        await become(database, program, done=2)
+    assert set(expected) == set(fake.posts)
     assert "eve@example.com" not in program.text
 
 
-@pytest.mark.parametrize("payload", [{}, {"text": ""}, {"text": None}, [1, 2], "text", 7])
 async def test_a_job_without_text_fails_with_the_reason(
-    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path, payload: object
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:
-    """It is a dead letter at once: no retry would give it words."""
-    (job_id,) = insert(database, payload=payload)
+    """It is a dead letter at once, whatever shape its payload has: no retry would give it words."""
+    empty: list[object] = [{}, {"text": ""}, {"text": None}, [1, 2], "text", 7]
+    made = [job_id for payload in empty for job_id in insert(database, payload=payload)]
     async with daemon(dsn, fake.url, tmp_path) as program:
-        await program.event("job_failed", job_id=str(job_id))
-    failed = row(database, job_id)
-    assert ("failed", 1) == (failed["status"], failed["attempts"])
-    assert "payload.text is missing" in failed["last_error"]
+        await become(database, program, failed=len(empty))
+    for job_id in made:
+        failed = row(database, job_id)
+        assert (1, "payload.text is missing: there is nothing to say") == (failed["attempts"], failed["last_error"])
     assert [] == fake.posts

@@ -1,0 +1,187 @@
+"""What becomes of a job after the gateway's answer, in the database and in the log."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from daemons import become, daemon, insert, row
+from gateways import FakeGateway
+from structlog.testing import capture_logs
+
+from daemon.answers import Answer, Verdict
+from daemon.gateway import Gateway
+from daemon.pause import Pause
+from daemon.settlement import Settlement
+from notifier import backoff
+from sql import jobs
+from sql.session import Session
+
+
+@pytest.fixture
+def longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chance that always gives the most it may."""
+    monkeypatch.setattr(backoff.random, "uniform", lambda _least, most: most)
+
+
+def settlement(session: Session, *, lease_s: float = 60) -> Settlement:
+    """One whose gateway is not asked anything."""
+    gateway = Gateway("http://127.0.0.1:18789", "/hooks", "token")
+    return Settlement(session, Pause(gateway, asyncio.Event()), gateway, lease_s=lease_s)
+
+
+async def claim(session: Session) -> jobs.Job:
+    """Claim one job."""
+    (job,) = await jobs.claim_jobs(session, "default", "me", 1, 60)
+    return job
+
+
+@pytest.mark.usefixtures("longest")
+@pytest.mark.parametrize(("attempts", "delay_s"), [(1, 5), (2, 10), (3, 20), (8, 600)])
+async def test_a_failed_turn_waits_longer_each_time(
+    session: Session, database: psycopg.Connection, attempts: int, delay_s: int
+) -> None:
+    """The retry is a row with a later run_at: five seconds at most at first, ten minutes in the end."""
+    (job_id,) = insert(database, attempts=attempts - 1, max_attempts=10)
+    await settlement(session).settle(await claim(session), Answer(Verdict.FAILED, 500, "no"))
+    waiting = row(database, job_id)
+    assert ("queued", attempts, "500: no") == (waiting["status"], waiting["attempts"], waiting["last_error"])
+    assert timedelta(seconds=delay_s) == waiting["run_at"] - waiting["updated_at"]
+
+
+async def test_a_failed_turn_waits_as_long_as_the_gateway_says(session: Session, database: psycopg.Connection) -> None:
+    """Retry-After is the least."""
+    (job_id,) = insert(database)
+    await settlement(session).settle(await claim(session), Answer(Verdict.FAILED, 500, "no", retry_after_s=900))
+    waiting = row(database, job_id)
+    assert timedelta(seconds=900) == waiting["run_at"] - waiting["updated_at"]
+
+
+@pytest.mark.parametrize("status", [None, 503, 401, 429])
+async def test_an_absent_gateway_spends_nothing(
+    session: Session, database: psycopg.Connection, status: int | None
+) -> None:
+    """The job is due at once, whatever Retry-After says: the pause knows when the gateway is back."""
+    (job_id,) = insert(database, attempts=2)
+    verdict = Verdict.MISCONFIGURED if status in {401, 429} else Verdict.UNAVAILABLE
+    await settlement(session).settle(await claim(session), Answer(verdict, status, "no", retry_after_s=60))
+    waiting = row(database, job_id)
+    assert ("queued", 2, None) == (waiting["status"], waiting["attempts"], waiting["locked_by"])
+    assert waiting["run_at"] == waiting["updated_at"]
+    assert "http://127.0.0.1:18789" in waiting["last_error"]
+
+
+class Unreachable(Session):
+    """A session whose first two statements find no database."""
+
+    failures = 0
+
+    async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Fail, and then work."""
+        if self.failures < 2:
+            self.failures += 1
+            raise psycopg.OperationalError("no route to host")
+        return await super().fetch(query, arguments)
+
+
+async def test_a_database_that_is_away_is_told_later(dsn: str, session: Session, database: psycopg.Connection) -> None:
+    """The gateway has the event: its answer is said again until it is heard, with the time it was given."""
+    (job_id,) = insert(database)
+    job = await claim(session)
+    away = Unreachable(dsn, name="test")
+    with capture_logs() as lines:
+        await settlement(away).settle(job, Answer(Verdict.ACCEPTED, 200))
+    await away.close()
+    assert ["job_delivered"] == [line["event"] for line in lines]
+    done = row(database, job_id)
+    assert "done" == done["status"]
+    assert done["locked_at"] < done["delivered_at"] < done["finished_at"]
+
+
+async def test_a_database_that_stays_away_gets_the_job_back(session: Session, database: psycopg.Connection) -> None:
+    """After a whole lease it gives up, in a line: the lease lapses and the job goes on from there."""
+    (job_id,) = insert(database)
+    job = await claim(session)
+    database.execute("alter function agent_vault.complete_job rename to gone")
+    with capture_logs() as lines:
+        await settlement(session, lease_s=0.1).settle(job, Answer(Verdict.ACCEPTED, 200))
+    assert [("job_not_settled", str(job_id))] == [(line["event"], str(line["job_id"])) for line in lines]
+    assert "processing" == row(database, job_id)["status"]
+
+
+async def test_a_lost_lease_is_a_line_and_no_error(session: Session, database: psycopg.Connection) -> None:
+    """Another has the job: none of the ways to settle it raises or is tried again."""
+    (job_id,) = insert(database)
+    job = await claim(session)
+    database.execute("update public.jobs set claims = claims + 1")
+    before = row(database, job_id)
+    with capture_logs() as lines:
+        for verdict in Verdict:
+            await settlement(session).settle(job, Answer(verdict, 200, "x"))
+    assert len(Verdict) == [line["event"] for line in lines].count("lease_lost")
+    assert before == row(database, job_id)
+
+
+async def test_accepted_is_done_with_the_outcome(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """The row tells what the gateway said, and when."""
+    (job_id,) = insert(database)
+    async with daemon(dsn, fake.url, tmp_path) as program:
+        await program.event("job_delivered", job_id=str(job_id), learning_id=None)
+    done = row(database, job_id)
+    assert {"status": 200, "event_outcome": "queued", "detail": None, "posts": 1} == done["outcome"]
+    assert ("done", None, None) == (done["status"], done["last_error"], done["lease_until"])
+    assert done["locked_at"] <= done["delivered_at"] <= done["finished_at"]
+
+
+@pytest.mark.parametrize("status", [400, 413])
+async def test_a_refused_payload_is_a_dead_letter(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path, status: int
+) -> None:
+    """It fails for good at the first answer, which is kept; the next job goes on."""
+    fake.answers = [(status, '{"ok":false,"error":"not this one"}')]
+    (job_id,) = insert(database)
+    async with daemon(dsn, fake.url, tmp_path) as program:
+        await program.event("job_failed", job_id=str(job_id), error=f"{status}: not this one")
+        insert(database)
+        await become(database, program, failed=1, done=1)
+    failed = row(database, job_id)
+    assert (1, f"{status}: not this one") == (failed["attempts"], failed["last_error"])
+    assert (status, "not this one") == (failed["outcome"]["status"], failed["outcome"]["detail"])
+    assert failed["finished_at"]
+
+
+async def test_a_failed_turn_is_tried_again_by_itself(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """A 500 counts its attempt and comes back at its run_at, which it was given later."""
+    fake.answers = [(500, "hook failed")]
+    (job_id,) = insert(database)
+    async with daemon(dsn, fake.url, tmp_path, poll_s=0, pulse_s=300) as program:
+        retried = await program.event("job_retried", job_id=str(job_id), attempt=1)
+        await program.event("job_delivered", job_id=str(job_id), attempt=2)
+    done = row(database, job_id)
+    assert ("done", 2, 2, None) == (done["status"], done["attempts"], done["claims"], done["last_error"])
+    assert timedelta(seconds=retried["delay_s"]) < done["run_at"] - done["created_at"]
+    assert done["run_at"] <= done["locked_at"]
+
+
+async def test_a_turn_that_always_fails_becomes_a_dead_letter(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """After max_attempts the job is failed, with the last error; the pause is not touched."""
+    fake.always = (500, "hook failed")
+    (job_id,) = insert(database, max_attempts=3)
+    async with daemon(dsn, fake.url, tmp_path) as program:
+        for attempt in (1, 2):
+            await program.event("job_retried", attempt=attempt)
+            database.execute("update public.jobs set run_at = now() where run_at > now()")
+        await program.event("job_failed", job_id=str(job_id), attempt=3)
+    failed = row(database, job_id)
+    assert ("failed", 3, "500: hook failed") == (failed["status"], failed["attempts"], failed["last_error"])
+    assert 3 == len(fake.posts)
+    assert "gateway_paused" not in program.text

@@ -1,0 +1,124 @@
+"""The commands `agent-vault migrate` and `agent-vault send`, as processes."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import programs
+import psycopg
+import pytest
+
+SECRET = "a-secret-of-these-tests"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run `agent-vault` with nothing of this machine's settings."""
+
+    def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "vault", *arguments],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **env},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert "Traceback" not in done.stderr
+        return done
+
+    return command
+
+
+def test_migrate_tells_what_it_did(run: Run, blank_dsn: str) -> None:
+    """The first run says that there was nothing, the second that nothing is to do."""
+    assert "schema version 1 (was: no schema of ours)\n" == run("migrate", DATABASE_URL=blank_dsn).stdout
+    assert "schema version 1 (was: up to date already)\n" == run("migrate", DATABASE_URL=blank_dsn).stdout
+
+
+def test_migrate_prints_a_script_without_a_database(run: Run) -> None:
+    """--print needs no settings at all."""
+    printed = run("migrate", "--print")
+    assert 0 == printed.returncode
+    assert "begin;" in printed.stdout
+    assert printed.stdout.rstrip().endswith("commit;")
+
+
+def test_migrate_names_what_is_missing(run: Run) -> None:
+    """Without DATABASE_URL it exits 78 and names it, and does not ask for the webhook's secret."""
+    refused = run("migrate")
+    assert 78 == refused.returncode
+    assert "DATABASE_URL" in refused.stderr
+    assert "COMPOSIO_WEBHOOK_SECRET" not in refused.stderr
+
+
+def test_migrate_without_a_database_there(run: Run) -> None:
+    """A database that does not answer is a line, not a traceback."""
+    refused = run("migrate", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert 1 == refused.returncode
+    assert refused.stderr.startswith("agent-vault: ")
+
+
+def test_migrate_as_somebody_who_may_not(run: Run, database: psycopg.Connection, dsn: str) -> None:
+    """A role that does not own the tables is told whom to be."""
+    name = f"av_nobody_{database.info.backend_pid}"
+    database.execute(f"create role {name} login password 'x'")
+    database.execute("update agent_vault.migrations set functions_digest = 'older'")
+    database.execute(f"grant usage on schema agent_vault to {name}")
+    database.execute(f"grant select, insert, update on agent_vault.migrations to {name}")
+    try:
+        login = psycopg.conninfo.make_conninfo(dsn, user=name, password="x")
+        refused = run("migrate", DATABASE_URL=login)
+    finally:
+        database.execute(f"drop owned by {name}")
+        database.execute(f"drop role {name}")
+    assert 1 == refused.returncode
+    assert "as the owner of the tables" in refused.stderr
+
+
+def test_send_without_a_vault(run: Run) -> None:
+    """Nothing listens: one line with the remedy."""
+    refused = run("send", "--to", "http://127.0.0.1:1", COMPOSIO_WEBHOOK_SECRET=SECRET)
+    assert 1 == refused.returncode
+    assert "start the vault with agent-vault serve" in refused.stderr
+
+
+def test_send_without_a_secret(run: Run) -> None:
+    """No secret anywhere: it says which setting or option gives one."""
+    refused = run("send")
+    assert 78 == refused.returncode
+    assert "COMPOSIO_WEBHOOK_SECRET is not set: set it, or give --secret-file" in refused.stderr
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many"])
+def test_send_refuses_a_count_that_is_none(run: Run, count: str) -> None:
+    """A count is a number from 1 on."""
+    assert 2 == run("send", "--count", count, COMPOSIO_WEBHOOK_SECRET=SECRET).returncode
+
+
+def test_send_names_a_missing_file(run: Run, tmp_path: Path) -> None:
+    """A body or secret file that is not there is named."""
+    for option in ("--body", "--secret-file"):
+        refused = run("send", option, str(tmp_path / "none"), COMPOSIO_WEBHOOK_SECRET=SECRET)
+        assert 1 == refused.returncode
+        assert f"{tmp_path / 'none'}: no such file or directory" in refused.stderr
+
+
+async def test_send_reaches_a_vault(run: Run, dsn: str, database: psycopg.Connection, tmp_path: Path) -> None:
+    """Samples, a file's bytes and several at once are accepted; a wrong secret is not, and exits 1."""
+    env = {"DATABASE_URL": dsn, "COMPOSIO_WEBHOOK_SECRET": SECRET, "VAULT_PORT": "0"}
+    body, secret = tmp_path / "body", tmp_path / "secret"
+    body.write_bytes(b"hello")
+    secret.write_text(f"{SECRET}\n")
+    async with programs.run("vault", "serve", env=env, home=tmp_path) as vault:
+        port = (await vault.event("vault_listening"))["port"]
+        to = ("--to", f"http://127.0.0.1:{port}")
+        assert 0 == run("send", "SLACK_RECEIVE_MESSAGE", *to, "--count", "3", COMPOSIO_WEBHOOK_SECRET=SECRET).returncode
+        assert 0 == run("send", *to, "--body", str(body), "--secret-file", str(secret)).returncode
+        refused = run("send", *to, COMPOSIO_WEBHOOK_SECRET="another")
+        assert (1, True) == (refused.returncode, " 401 " in refused.stdout)
+        assert 0 == await vault.stop()
+    types = database.execute("select type, count(*) from public.jobs group by type order by type").fetchall()
+    assert [("SLACK_RECEIVE_MESSAGE", 3), ("composio_trigger", 1)] == types
