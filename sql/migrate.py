@@ -141,7 +141,8 @@ def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
     Raises psycopg.Error where the database refuses.
     """
     notices: list[str] = []
-    with psycopg.connect(dsn, prepare_threshold=None, application_name="agent-vault migrate") as connection:
+    named = "agent-vault migrate"
+    with psycopg.connect(dsn, prepare_threshold=None, application_name=named, client_encoding="utf8") as connection:
         connection.add_notice_handler(
             lambda notice: notices.append(f"{notice.severity_nonlocalized}: {notice.message_primary}")
         )

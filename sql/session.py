@@ -43,7 +43,7 @@ async def connect(dsn: str, *, name: str) -> psycopg.AsyncConnection:
     try:
         async with asyncio.timeout(CONNECT_S):
             connection = await psycopg.AsyncConnection.connect(
-                dsn, autocommit=True, prepare_threshold=None, application_name=name
+                dsn, autocommit=True, prepare_threshold=None, application_name=name, client_encoding="utf8"
             )
     except TimeoutError as error:
         raise psycopg.OperationalError(f"no answer from the database within {CONNECT_S:.0f} s") from error

@@ -17,13 +17,13 @@ NAME = "test"
 QUIET = {"poll_s": 0, "pulse_s": 300}  # no poll, and the pulse at its longest: only what wakes by itself does
 
 
-def environment(dsn: str, gateway_url: str, **settings: object) -> dict[str, str]:
+def environment(dsn: str, gateway_url: str, *, token: str = TOKEN, **settings: object) -> dict[str, str]:
     """What a daemon needs to start; settings go by the name behind DAEMON_."""
     named = {f"DAEMON_{name.upper()}": str(value) for name, value in {"name": NAME, **settings}.items()}
-    return {"DATABASE_URL": dsn, "OPENCLAW_HOOK_TOKEN": TOKEN, "GATEWAY_HTTP_URL": gateway_url, **named}
+    return {"DATABASE_URL": dsn, "OPENCLAW_HOOK_TOKEN": token, "GATEWAY_HTTP_URL": gateway_url, **named}
 
 
-def daemon(dsn: str, gateway_url: str, home: Path, **settings: object) -> AbstractAsyncContextManager[Program]:
+def daemon(dsn: str, gateway_url: str, home: Path, **settings: Any) -> AbstractAsyncContextManager[Program]:
     """Run one."""
     return run("daemon", "run", env=environment(dsn, gateway_url, **settings), home=home)
 

@@ -42,7 +42,7 @@ MISTAKES = (
 
 REMEDIES: Final[dict[type[Exception], str]] = {
     psycopg.errors.InsufficientPrivilege: "run it as the owner of the tables (on Supabase the role postgres)",
-    psycopg.errors.LockNotAvailable: "another session holds a table for longer than 15 s; try again, nothing was changed",
+    psycopg.errors.LockNotAvailable: "another session holds a table; nothing was changed, try again",
 }
 
 

@@ -37,7 +37,7 @@ class Health:
             if refuse_old_schema:
                 raise
             self._unready("schema_too_old", error)
-        except psycopg.Error as error:
+        except (psycopg.Error, OSError) as error:  # the second: no file descriptor is left
             self._unready("database_away", error)
         else:
             self.ready = True

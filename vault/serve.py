@@ -81,7 +81,7 @@ async def serve(settings: VaultSettings) -> None:
 async def _listen(runner: web.AppRunner, settings: VaultSettings) -> int:
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the second is of a name that dns cannot hold
         raise ListenError(
             f"cannot listen on {settings.host}:{settings.port}: {one_line(error)}; "
             "set VAULT_HOST and VAULT_PORT to an address of this machine that is free"

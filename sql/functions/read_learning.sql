@@ -1,6 +1,5 @@
--- A learning as the HTTP API shows it. Where p_whole is false, a raw payload beyond 64 KB is left out of a list; the
--- body tells its size, since pg_column_size is that of the compressed jsonb. Writing the jsonb as text to measure it
--- could cost a gigabyte.
+-- A learning as the HTTP API shows it. Where p_whole is false, a raw payload beyond 64 KB is left out of a list;
+-- joined with nothing it is measured unpacked, since before 18 pg_column_size is that of the compressed value.
 create or replace function agent_vault.read_learning(p_learning public.agent_learnings, p_whole boolean) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_object(
@@ -10,7 +9,7 @@ language sql stable set search_path = '' as $$
     'confidence', p_learning.confidence, 'event_id', p_learning.event_id,
     'metadata', case
       when p_whole or jsonb_typeof(p_learning.metadata) <> 'object'
-        or greatest(octet_length(p_learning.raw_body), pg_column_size(p_learning.metadata)) < 65536
+        or pg_column_size(p_learning.metadata || '{}') < 65536
       then p_learning.metadata
       else p_learning.metadata - 'raw_payload' || '{"raw_payload_omitted": true}' end)
 $$;

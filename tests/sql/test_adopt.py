@@ -37,10 +37,12 @@ def paste(dsn: str) -> None:
 
 
 def without_primary_key(dsn: str) -> None:
-    """Make the variant of the old install whose learnings have none."""
+    """Make the variant of the old install whose learnings have none, and no defaults either."""
     with psycopg.connect(dsn) as connection:
         connection.execute("alter table agent_learnings drop constraint agent_learnings_pkey")
         connection.execute("alter table agent_learnings alter column id drop not null")
+        for column in ("id", "created_at", "updated_at"):
+            connection.execute(f"alter table agent_learnings alter column {column} drop default")
 
 
 @pytest.mark.parametrize("adopt", [migrate, paste])

@@ -5,8 +5,10 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+import servers
 
 from sql import jobs
+from sql.migrate import migrate
 from sql.session import Session
 
 
@@ -204,7 +206,7 @@ async def test_concurrent_claims_never_share_a_job(dsn: str, database: psycopg.C
     assert sorted(made) == sorted(job_id for got in taken for job_id in got)
 
 
-async def test_a_foreign_update_stays_claimable(session: Session, database: psycopg.Connection) -> None:
+async def test_a_foreign_update_stays_claimable(database: psycopg.Connection) -> None:
     """A plain update by somebody else neither hides a job behind an old run_at nor locks it for ever."""
     (job_id,) = insert(database)
     database.execute("update public.jobs set run_at = now() - interval '1 day', status = 'failed'")
@@ -231,3 +233,19 @@ async def test_pulse_tells_what_waits_and_when(dsn: str, session: Session, datab
         later = await jobs.pulse(listening, ["default"])
         assert 3_000 < later.next_due_ms <= 5_000
         assert job_id
+
+
+async def test_a_database_without_an_encoding(server_dsn: str) -> None:
+    """SQL_ASCII, which some hosts still make: text arrives as text all the same."""
+    without = "encoding 'SQL_ASCII' locale_provider libc lc_collate 'C' lc_ctype 'C'"
+    with servers.database(server_dsn, encoding=without) as dsn:
+        migrate(dsn)
+        session = Session(dsn, name="test")
+        try:
+            await session.fetch(
+                "insert into public.jobs (type, payload) values ('X', %s) returning id", ['{"text": "Grüße"}']
+            )
+            (job,) = await claim(session)
+        finally:
+            await session.close()
+    assert ("X", "Grüße") == (job.type, job.wake_text)

@@ -121,17 +121,20 @@ async def test_signs_are_literal(session: Session, database: psycopg.Connection,
     assert found[::-1] == await ids(session, sign)
 
 
-async def test_a_big_payload_is_left_out_of_a_list(session: Session) -> None:
+async def test_a_big_payload_is_left_out_of_a_list(session: Session, database: psycopg.Connection) -> None:
     """A list and a search leave a raw payload beyond 64 KB out and say so, however well it compresses; get has it."""
     body = json.dumps({"data": {"subject": "Newsletter", "html": "<td>" * 50_000}}).encode()
     big = NewEvent("msg_1", "X", "ca_1", "default", "Newsletter", body, as_json=True)
     small = NewEvent("msg_2", "X", "ca_1", "default", "Newsletter", b'{"data": {}}', as_json=True)
     await record_events(session, [big, small])
+    adopted = insert(database, learning="Newsletter", metadata={"raw_payload": {"data": "<td>" * 50_000}})
     for documents in (
         await list_learnings(session, since=None, source=None, limit=5),
         await search_learnings(session, "newsletter", limit=5),
     ):
-        shown = {row["event_id"]: row["metadata"] for row in read(documents)}
+        rows = read(documents)
+        shown = {row["event_id"]: row["metadata"] for row in rows}
+        assert [{"raw_payload_omitted": True}] == [row["metadata"] for row in rows if row["id"] == str(adopted)]
         assert (True, "ca_1") == (shown["msg_1"]["raw_payload_omitted"], shown["msg_1"]["connected_account_id"])
         assert "raw_payload" not in shown["msg_1"]
         assert {"data": {}} == shown["msg_2"]["raw_payload"]
@@ -140,7 +143,9 @@ async def test_a_big_payload_is_left_out_of_a_list(session: Session) -> None:
     assert json.loads(body) == msgspec.json.decode(whole)["metadata"]["raw_payload"]
 
 
-@pytest.mark.parametrize("metadata", [None, "text", [1, 2], 7, {"raw_payload": None}, ["long" * 50_000]])
+@pytest.mark.parametrize(
+    "metadata", [None, "text", [1, 2], 7, {"raw_payload": None}, ["long" * 50_000], "long" * 50_000]
+)
 async def test_foreign_metadata_breaks_no_list(
     session: Session, database: psycopg.Connection, metadata: object
 ) -> None:
