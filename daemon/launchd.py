@@ -138,5 +138,5 @@ def refuse_protected(home: Path, paths: Iterable[Path]) -> None:
         if any(f"{path}/".casefold().startswith(folder) for folder in folders):
             raise ServiceError(
                 f"{path} cannot be used by a service, macOS denies it Desktop, Documents, Downloads and iCloud: "
-                "install agent-vault elsewhere (pipx install agent-vault) and run agent-daemon install again"
+                "install agent-vault elsewhere, with pipx for one, and run agent-daemon install again"
             )

@@ -98,7 +98,7 @@ class Worker:
 
     def _expect(self, due_ms: float | None) -> None:
         """Set the timer; what is due and yet was not claimed is in another daemon's hands for a moment."""
-        self._waker.due_in(None if True else due_ms if due_ms is None else max(due_ms, TAKEN_MS))
+        self._waker.due_in(due_ms if due_ms is None else max(due_ms, TAKEN_MS))
 
     async def _claim_from(self, queue: str, room: int) -> list[Job]:
         claimed = await jobs.claim_jobs(self._session, queue, self._identity, room, self._lease_s)

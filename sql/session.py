@@ -19,8 +19,13 @@ def deadline(connection: psycopg.AsyncConnection, seconds: float) -> Iterator[No
 
     It shuts down a duplicate of the socket: libpq keeps its own descriptor. Cancelling the waiting task is no
     substitute, since psycopg then asks the server to cancel, over a network that may be gone.
+
+    Raises psycopg.OperationalError where the process has no descriptor left for the duplicate.
     """
-    twin = socket.fromfd(connection.fileno(), socket.AF_UNSPEC, socket.SOCK_STREAM)
+    try:
+        twin = socket.fromfd(connection.fileno(), socket.AF_UNSPEC, socket.SOCK_STREAM)
+    except OSError as error:  # no file descriptor is left in this process
+        raise psycopg.OperationalError(f"no deadline for the statement: {error}") from error
 
     def end() -> None:
         with contextlib.suppress(OSError):
@@ -83,6 +88,11 @@ class Session:
             finally:
                 if connection.broken or connection.closed:
                     await self._drop()
+
+    async def warm(self) -> None:
+        """Open the connection ahead of the first statement, which finds out by itself if the database is away."""
+        with contextlib.suppress(psycopg.Error):
+            await self.fetch("select 1")
 
     async def close(self) -> None:
         """Close the connection."""

@@ -37,13 +37,11 @@ async def deliver(vault: TestClient, body: bytes, webhook_id: str | None = None,
         return response.status, await response.json()
 
 
-async def say(host: str, port: int, *pieces: bytes) -> bytes:
-    """Send these bytes, a piece at a time, and return all that comes back until the other end hangs up."""
-    reader, writer = await asyncio.open_connection(host, port)
+async def say(port: int, message: bytes) -> bytes:
+    """Send these bytes as they are, and return all that comes back until the other end hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
+        writer.write(message)
         return await asyncio.wait_for(reader.read(), 30)
     finally:
         writer.close()

@@ -57,7 +57,7 @@ def guarded(handler: Handler) -> Handler:
             return await handler(request)
         except BadRequestError as error:
             return web.json_response({"error": str(error)}, status=HTTPStatus.BAD_REQUEST)
-        except (psycopg.Error, OSError) as error:  # the second: no file descriptor is left
+        except psycopg.Error as error:
             log.warning("api_failed", path=request.path, error=one_line(error))
             return unavailable()
 

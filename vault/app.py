@@ -53,6 +53,7 @@ async def run_parts(app: web.Application) -> AsyncIterator[None]:
         running = [
             parts.create_task(app[INBOX].write(), name="inbox"),
             parts.create_task(app[HEALTH].watch(), name="health"),
+            parts.create_task(sessions["writer"].warm(), name="warm-up"),
         ]
         yield
         for part in running:

@@ -6,7 +6,7 @@ import psycopg
 import structlog
 
 from notifier.complaint import Complaint, one_line
-from sql.migrate import SchemaTooOldError, require_version
+from sql.migrate import SchemaTooOldError, latest, require_version
 from sql.session import Session
 
 CHECK_S = 2.0
@@ -21,6 +21,7 @@ class Health:
         """Look through this session, which nobody else uses: a busy one would look dead."""
         self._session = session
         self._complain = Complaint()
+        self._version = 0
         self.ready = False
 
     async def watch(self) -> None:
@@ -32,17 +33,22 @@ class Health:
     async def look(self, *, refuse_old_schema: bool = False) -> None:
         """Look once. Raises SchemaTooOldError where that is asked for, at start."""
         try:
-            await require_version(self._session)
+            self._found(await require_version(self._session))
         except SchemaTooOldError as error:
             if refuse_old_schema:
                 raise
             self._unready("schema_too_old", error)
-        except (psycopg.Error, OSError) as error:  # the second: no file descriptor is left
+        except psycopg.Error as error:
             self._unready("database_away", error)
         else:
             self.ready = True
             if self._complain.over():
                 log.info("vault_ready")
+
+    def _found(self, version: int) -> None:
+        if version > max(self._version, latest()):
+            log.info("schema_newer", found=version, known=latest())
+        self._version = version
 
     def _unready(self, event: str, error: Exception) -> None:
         self.ready = False

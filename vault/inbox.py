@@ -60,7 +60,7 @@ class Inbox:
         try:
             events = [waiting.event for waiting in batch]
             recorded: list[Recorded] = await _retried()(record_events, self._session, events)
-        except (psycopg.Error, OSError) as error:  # the second: no file descriptor is left
+        except psycopg.Error as error:
             self._complain("database_away", error=one_line(error))
             for waiting in batch:
                 _refuse(waiting, error)

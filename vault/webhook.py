@@ -1,5 +1,6 @@
 """`POST /composio/webhook`: verify, store, answer; nothing of a stranger's request reaches the database."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -15,6 +16,7 @@ from vault.rawjson import expands
 from vault.settings import VaultSettings
 from vault.signature import SignatureRefused, verify
 
+BODY_S = 15.0  # within the time that a stop leaves to what is under way
 RETRY_AFTER_S = 5
 
 log = structlog.get_logger()
@@ -42,11 +44,12 @@ async def receive(request: web.Request) -> web.Response:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the body as it was sent. Raises HTTPRequestEntityTooLarge, and HTTPBadRequest for broken chunks."""
+    """Return the body. Raises HTTPRequestEntityTooLarge, and HTTPRequestTimeout when it does not come."""
     try:
-        return await request.read()
-    except web.RequestPayloadError:
-        raise web.HTTPBadRequest(text="the body is broken") from None
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
 
 
 def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEvent:

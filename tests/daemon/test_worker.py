@@ -1,14 +1,21 @@
 """The daemon as a process: what wakes it, and how its jobs go side by side."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
+import pytest
 from daemons import QUIET, become, daemon, idle, insert, row
 from gateways import FakeGateway, gateway
 from programs import until
+
+from daemon.gateway import Gateway
+from daemon.worker import Worker
+from notifier.waker import Waker
+from sql.session import Session
 
 
 class HoldsTheFirst(asyncio.Event):
@@ -23,6 +30,39 @@ class HoldsTheFirst(asyncio.Event):
         """Hold the first."""
         self._came += 1
         return await super().wait() if self._came == 1 else True
+
+
+class EmptyHanded(Session):
+    """A session that finds no job; something happens during its first claim, and the daemon ends after the second."""
+
+    def __init__(self, during: Callable[[], None], stop: asyncio.Event) -> None:
+        """Take what happens, and the daemon's end."""
+        super().__init__("", name="test")
+        self.claims = 0
+        self._during = during
+        self._stop = stop
+
+    async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Answer a claim with nothing, and a pulse with nothing due."""
+        del arguments
+        if "claim_jobs" not in query:
+            return [(None, False, None)]
+        self.claims += 1
+        if self.claims == 1:
+            self._during()
+        else:
+            self._stop.set()
+        return []
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_ring_during_the_claim_makes_another() -> None:
+    """What was inserted just after the claim looked is found at once, with neither poll nor timer."""
+    stop, waker = asyncio.Event(), Waker(poll_s=0)
+    session = EmptyHanded(lambda: waker.ring("notified"), stop)
+    gateway = Gateway("http://127.0.0.1:18789", "/hooks", "token")
+    await Worker(session, gateway, waker, stop, identity="me", queues=["default"], lease_s=60, concurrency=1).run()
+    assert 2 == session.claims
 
 
 async def test_a_notification_alone_wakes_it(

@@ -9,6 +9,8 @@ from notifier.waker import Waker
 
 HOUR_S = 3600.0
 
+pytestmark = pytest.mark.usefixtures("clock")
+
 
 def listening(waker: Waker) -> Waker:
     """A waker whose daemon hears notifications."""
@@ -33,7 +35,6 @@ async def test_a_ring_between_clear_and_wait_is_kept() -> None:
     assert {"notified"} == await waker.wait()
 
 
-@pytest.mark.usefixtures("clock")
 async def test_a_ring_stays_until_it_is_cleared() -> None:
     """Only clear() forgets: a wait that returned leaves the reason for the next look."""
     waker = listening(Waker(poll_s=0))
@@ -74,7 +75,6 @@ async def test_the_due_time_moves_under_a_waiting_task(clock: Clock, first_ms: f
     assert ({"due"}, 1 + then_ms / 1000) == (await waker.wait(), pytest.approx(clock.now))
 
 
-@pytest.mark.usefixtures("clock")
 async def test_no_due_time_takes_the_timer_back() -> None:
     """None means that nothing is under way."""
     waker = listening(Waker(poll_s=0))
@@ -83,7 +83,6 @@ async def test_no_due_time_takes_the_timer_back() -> None:
     assert await outlasts(waker, HOUR_S)
 
 
-@pytest.mark.usefixtures("clock")
 async def test_a_due_time_rings_once() -> None:
     """After it rang it is over: a job that cannot be claimed makes no hot loop."""
     waker = listening(Waker(poll_s=0))
@@ -102,7 +101,6 @@ async def test_nobody_listening_means_polling(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("waker", [Waker(poll_s=0), listening(Waker(poll_s=5))], ids=["off", "listening"])
-@pytest.mark.usefixtures("clock")
 async def test_no_poll(waker: Waker) -> None:
     """Polling is off at 0, and while notifications are heard."""
     assert await outlasts(waker, HOUR_S)

@@ -332,13 +332,18 @@ async def test_the_age_shifts_the_time_of_receipt(session: Session, database: ps
     assert old["created_at"].isoformat() == old["metadata"]["received_at"]
 
 
-async def test_an_expired_account_keeps_no_state(session: Session, database: psycopg.Connection) -> None:
-    """The tokens in its state stay out of metadata, where agents read; of any other event the state stays."""
+@pytest.mark.parametrize("what", ["expired", "deleted"])
+@pytest.mark.parametrize("where", ["state", "data", "params"])
+async def test_a_connected_account_keeps_no_tokens(
+    session: Session, database: psycopg.Connection, what: str, where: str
+) -> None:
+    """Its tokens stay out of metadata, where agents read; of any other event the same keys stay."""
     body = b'{"type": "x", "data": {"id": "ca_1", "state": {"val": {"access_token": "tell-nobody"}}}}'
-    expired, other = event(1, type="composio.connected_account.expired", body=body), event(2, body=body)
+    body = body.replace(b"state", where.encode())
+    expired, other = event(1, type=f"composio.connected_account.{what}", body=body), event(2, body=body)
     await record_events(session, [expired, other])
     assert {"id": "ca_1"} == learning(database, expired)["metadata"]["raw_payload"]["data"]
-    assert {"id", "state"} == set(learning(database, other)["metadata"]["raw_payload"]["data"])
+    assert {"id", where} == set(learning(database, other)["metadata"]["raw_payload"]["data"])
     kept = database.execute("select metadata::text from agent_learnings where event_id = 'msg_1'").fetchone()
     assert "tell-nobody" not in kept[0]
 

@@ -189,10 +189,9 @@ async def talk_nonsense(port: int) -> None:
         f"{post}Transfer-Encoding: chunked\r\n\r\n{CANARY}\r\n",
     ]
     for head in heads:
-        answer = await say("127.0.0.1", port, head.encode("latin-1"))
+        answer = await say(port, head.encode("latin-1"))
         assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
         assert b"\r\nServer: agent-vault\r\n" in answer
-    assert await say("127.0.0.1", port, f"{post}Transfer-Encoding: chunked\r\n\r\n".encode(), b"1\r\na\r\n", b"x\r\n")
     _reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"{post}Content-Length: 600\r\n\r\n{CANARY}".encode())
     await writer.drain()

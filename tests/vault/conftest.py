@@ -34,7 +34,7 @@ def configure(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Conf
 
 
 @pytest.fixture
-async def vault(aiohttp_client: AiohttpClient, configure: Configure) -> TestClient:
+async def vault(configure: Configure, aiohttp_client: AiohttpClient) -> TestClient:
     """A vault over the test's database."""
     return await aiohttp_client(make_app(configure()))
 
