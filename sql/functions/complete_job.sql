@@ -1,5 +1,5 @@
 -- Ends a job as done. p_since_delivery_s is the seconds since the gateway accepted it, by the worker's monotonic
--- clock: the database owns wall-clock time. Raises JB001 when the claim is over.
+-- clock: the database owns wall-clock time. Saying it twice is quiet. Raises JB001 when the claim is over.
 create or replace function agent_vault.complete_job(
   p_job_id uuid, p_claims int, p_outcome jsonb, p_since_delivery_s double precision
 ) returns void
@@ -14,7 +14,10 @@ begin
     last_error = null,
     updated_at = now()
   where j.id = p_job_id and j.claims = p_claims and j.status = 'processing';
-  if not found then
+  -- the same claim may say it twice: a worker that never heard the first answer
+  if not found and not exists (
+    select from public.jobs j where j.id = p_job_id and j.claims = p_claims and j.status = 'done' and j.fenced
+  ) then
     perform agent_vault.lease_lost(p_job_id, p_claims);
   end if;
 end

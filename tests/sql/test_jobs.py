@@ -74,6 +74,16 @@ async def test_complete_keeps_the_outcome_and_the_time_of_delivery(
     assert timedelta(seconds=2) <= done["finished_at"] - done["delivered_at"] < timedelta(seconds=2.1)
 
 
+async def test_complete_may_be_said_twice(session: Session, database: psycopg.Connection) -> None:
+    """A worker that never heard the first answer may ask again, and changes nothing by it."""
+    (job_id,) = insert(database)
+    (job,) = await claim(session)
+    await jobs.complete_job(session, job, {"status": 200}, since_delivery_s=0)
+    done = row(database, job_id)
+    await jobs.complete_job(session, job, {"status": 500}, since_delivery_s=0)
+    assert done == row(database, job_id)
+
+
 @pytest.mark.parametrize("settle", ["complete", "fail", "retry", "release"])
 async def test_a_stale_worker_is_fenced_out(session: Session, database: psycopg.Connection, settle: str) -> None:
     """After another worker's claim, every way to settle raises LeaseLostError and changes nothing."""
