@@ -17,6 +17,7 @@ from notifier.complaint import Complaint, one_line
 from notifier.waker import Waker
 from sql import jobs
 from sql.jobs import Job
+from sql.migrate import SchemaTooOldError, require_version
 from sql.session import Session
 
 AWAY_MS = 1_000.0
@@ -48,6 +49,7 @@ class Worker:
         self._identity = identity
         self._queues = deque(queues)
         self._lease_s = lease_s
+        self._schema_fits = False
         self._failures = 0
         self._complain = Complaint()
         self.leases = Leases(session, identity, lease_s=lease_s, slots=concurrency)
@@ -72,18 +74,25 @@ class Worker:
         held: list[Job] = []
         self._queues.rotate(-1)  # a queue that is always full must not starve the others
         try:
+            await self._check_schema()
             for queue in self._queues:
                 if room > len(held) and not self._stop.is_set():
                     held += await self._claim_from(queue, room - len(held))
             if not held and not self._stop.is_set():
                 self._expect(await jobs.next_due_ms(self._session, self._queues))
-        except psycopg.Error as error:
+        except (psycopg.Error, SchemaTooOldError) as error:
             self._away(error)
         else:
             self._back()
         return held
 
-    def _away(self, error: psycopg.Error) -> None:
+    async def _check_schema(self) -> None:
+        """Claim nothing before the schema is one that this program knows; looked at once, for it only gets newer."""
+        if not self._schema_fits:
+            await require_version(self._session)
+            self._schema_fits = True
+
+    def _away(self, error: Exception) -> None:
         """Try again: at once, for a new connection mends what ailed only the old one, and then once a second."""
         self._failures += 1
         again = self._failures > 1

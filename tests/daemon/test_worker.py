@@ -15,7 +15,26 @@ from programs import until
 from daemon.gateway import Gateway
 from daemon.worker import Worker
 from notifier.waker import Waker
+from sql.migrate import latest, routines
 from sql.session import Session
+
+COUNTED_OLD_SCHEMA = """
+create sequence public.looks;
+create or replace function agent_vault.schema_version() returns int language sql security definer as
+$$ select (nextval('public.looks') * 0)::int $$
+"""
+PULSE_REFUSED_TO_THE_LISTENER = """
+alter function agent_vault.pulse(text[]) rename to real_pulse;
+create function agent_vault.pulse(p_queues text[])
+returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision) language plpgsql as $$
+begin
+  if current_setting('application_name') like '%listen' then
+    raise exception 'nobody may listen';
+  end if;
+  return query select * from agent_vault.real_pulse(p_queues);
+end
+$$
+"""
 
 
 class HoldsTheFirst(asyncio.Event):
@@ -45,6 +64,8 @@ class EmptyHanded(Session):
     async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Answer a claim with nothing, and a pulse with nothing due."""
         del arguments
+        if "schema_version" in query:
+            return [(latest(),)]
         if "claim_jobs" not in query:
             return [(None, False, None)]
         self.claims += 1
@@ -117,13 +138,28 @@ async def test_a_pulse_wakes_it_for_a_lease_that_was_cut_short(
         await program.event("job_delivered", job_id=str(job_id))
 
 
+async def test_it_claims_nothing_from_an_older_schema(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """Until agent-vault migrate has run, jobs stay as they are; then they are delivered."""
+    (job_id,) = insert(database)
+    database.execute(COUNTED_OLD_SCHEMA)
+    async with daemon(dsn, fake.url, tmp_path, poll_s=0.1) as program:
+        told = await program.event("schema_too_old")
+        await until(lambda: database.execute("select last_value from public.looks").fetchone() >= (4,), "four looks")
+        assert "run agent-vault migrate" in told["error"]
+        assert ("queued", 0) == (row(database, job_id)["status"], row(database, job_id)["claims"])
+        database.execute(routines())
+        await program.event("job_delivered", job_id=str(job_id))
+
+
 async def test_it_polls_where_it_cannot_listen(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:
     """Where the listener never comes up, jobs are delivered all the same."""
-    database.execute("alter function agent_vault.schema_version() rename to gone")
+    database.execute(PULSE_REFUSED_TO_THE_LISTENER)
     async with daemon(dsn, fake.url, tmp_path, poll_s=0.2) as program:
-        await program.event("schema_too_old")
+        await program.event("listener_lost")
         for _ in range(2):
             (job_id,) = insert(database)
             await program.event("job_delivered", job_id=str(job_id))
