@@ -17,7 +17,7 @@ lint: setup        ## style, types and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: setup       ## measured side by side with bare libraries
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
 docs: setup        ## the documentation, built into site/
 	@$(BIN)/python -m pip install -q mkdocs && $(BIN)/mkdocs build --strict

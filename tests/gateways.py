@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,7 @@ class FakeGateway:
     def __init__(self) -> None:
         self.url = ""
         self.wakes: list[str] = []
+        self.received: list[float] = []
         self.posts: list[str] = []
         self.answers: list[tuple[int, str]] = []
         self.always: tuple[int, str] | None = None
@@ -38,6 +40,7 @@ class FakeGateway:
         status, body = self.always or (self.answers.pop(0) if self.answers else (200, ""))
         if status != 200:
             return web.Response(status=status, text=body)
+        self.received.append(time.perf_counter())
         self.wakes.append(text)
         return web.json_response({"ok": True, "mode": "now", "eventOutcome": "queued"})
 
