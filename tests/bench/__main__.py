@@ -113,7 +113,7 @@ def page(rounds: list[tuple[list[float], list[float]]], server: str) -> str:
             "# Benchmark",
             "",
             "Written by `make bench`. From sending to the gateway's receipt, in milliseconds, at most 20 events a",
-            f"second; medians of {len(rounds)} alternating rounds of {len(rounds[0][0])}, the ratio within each round.",
+            f"second; medians of {len(rounds)} rounds of {len(rounds[0][0])}, in turn, and the ratio within each round.",
             "*Bare* is an insert with a notify, a LISTEN and a POST over open connections; *ours* is a signed webhook over",
             "HTTP, verified, stored as a learning and a job in one commit, claimed under a lease and POSTed.",
             "",
