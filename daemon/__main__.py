@@ -1,5 +1,15 @@
-"""`python -m daemon` is `agent-daemon`."""
+"""Where `agent-daemon` begins: quickly, so that a Ctrl-C during the imports ends it without a traceback."""
 
-from daemon.cli import main
+import signal
 
-main()
+
+def main() -> None:
+    """Let a Ctrl-C end the process at once until the program itself listens for it; then run the command."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from daemon import cli  # noqa: PLC0415 - the slow part
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

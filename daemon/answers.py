@@ -1,6 +1,8 @@
 """What an answer of the OpenClaw gateway means: pure functions from status, headers and body to a verdict."""
 
+import errno
 import json
+import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -96,7 +98,14 @@ def answered(status: int, body: bytes, retry_after: str | None, *, token: str, n
 def unanswered(error: Exception, *, token: str) -> Answer:
     """Turn a transport's error into an `Answer`: away, unless no retry can heal it (the URL, TLS)."""
     verdict = Verdict.MISCONFIGURED if isinstance(error, _HOPELESS) else Verdict.UNAVAILABLE
-    return Answer(verdict, detail=excerpt(f"{type(error).__name__}: {error}".removesuffix(": "), token))
+    return Answer(verdict, detail=excerpt(_in_words(error), token))
+
+
+def _in_words(error: Exception) -> str:
+    number = error.os_error.errno if isinstance(error, aiohttp.ClientConnectorError) else None
+    if number is not None and number in errno.errorcode:  # aiohttp's own words speak of ssl also where there is none
+        return os.strerror(number).lower()
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def probed(answer: Answer) -> Answer:

@@ -11,6 +11,8 @@ def check_gateway_url(text: str, *, remote: bool) -> str:
         raise ValueError("it is no http or https url with a host: write it like http://127.0.0.1:18789")
     if "@" in url.netloc or url.query or url.fragment:
         raise ValueError("it has a user, a query or a fragment: leave it at scheme, host, port and path")
+    if url.path.rstrip("/").endswith(("/hooks", "/wake", "/agent")):
+        raise ValueError("it holds the path of a hook: leave out /hooks and what follows")
     if not (remote or _is_loopback(url.hostname)):
         raise ValueError(
             "it is not on this machine, so the hook token would leave it: "

@@ -28,8 +28,6 @@ class Pause:
 
     def close(self, answer: Answer) -> None:
         """Pause, and say why and what to do."""
-        if self._answer is None:
-            self._complain.over()
         self._answer = answer
         self._complain(
             "gateway_paused",
@@ -45,6 +43,7 @@ class Pause:
         A good probe is not enough for that: a gateway may answer it and yet refuse each wake.
         """
         self._wait_s = FIRST_PROBE_S
+        self._complain.over()
 
     async def opened(self) -> None:
         """Return when the gateway would take a wake, or when the daemon stops."""

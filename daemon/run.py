@@ -53,7 +53,6 @@ async def _live(worker: Worker, listener: Listener, stop: asyncio.Event) -> None
         company = [
             parts.create_task(listener.run(), name="listener"),
             parts.create_task(worker.leases.renew(), name="renewal"),
-            parts.create_task(_tell_status(listener, readiness), name="status"),
         ]
         working = parts.create_task(worker.run(), name="worker")
         readiness.ready()  # before the database: whoever starts this must not wait for a network
@@ -62,13 +61,6 @@ async def _live(worker: Worker, listener: Listener, stop: asyncio.Event) -> None
         await asyncio.wait([working], timeout=LEAVE_S)
         for task in (working, *company):
             task.cancel()
-
-
-async def _tell_status(listener: Listener, readiness: Readiness) -> None:
-    """Show the supervisor when the first connection is proven."""
-    readiness.status("waiting for the database")
-    await listener.proven.wait()
-    readiness.status("listening")
 
 
 def _stop_on_signals(stop: asyncio.Event, waker: Waker) -> None:

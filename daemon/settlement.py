@@ -78,8 +78,10 @@ class Settlement:
             statuses.append(await jobs.retry_job(self._session, job, delay_s, error, outcome))
 
         if await self._say(job, retry):
-            event = "job_failed" if statuses == ["failed"] else "job_retried"
-            log.warning(event, **_facts(job), error=error, delay_s=round(delay_s, 3))
+            if statuses[-1] == "failed":
+                log.error("job_failed", **_facts(job), error=error)
+            else:
+                log.warning("job_retried", **_facts(job), error=error, delay_s=round(delay_s, 3))
 
     async def _say(self, job: Job, call: Callable[[], Awaitable[Any]]) -> bool:
         """Make the call until the database hears it; False: the claim was over, or the lease ran out meanwhile."""

@@ -35,7 +35,6 @@ class Listener:
         self._failures = 0
         self._complain = Complaint()
         self._known = latest()
-        self.proven = asyncio.Event()
 
     async def run(self) -> None:
         """Listen, and come back after every loss; only cancelling ends it."""
@@ -60,7 +59,6 @@ class Listener:
                 await self._pulse(connection)
         finally:
             self._waker.listening = False
-            self.proven.clear()
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
 
@@ -95,7 +93,6 @@ class Listener:
         self._failures = 0
         self._complain.over()
         self._waker.listening = True
-        self.proven.set()
         log.info("listener_up", queues=list(self._queues), name=self._name)
         self._waker.ring("listener_up")  # whatever came while nobody listened
 

@@ -17,8 +17,8 @@ SECRET_KEY: Final = re.compile(
     r"token|secret|passw|dsn|conninfo|authorization|cookie|credential|api_?key", re.IGNORECASE
 )
 SECRET_TEXT: Final = re.compile(
-    r"""(://[^/\s:@"]*:)[^/\s@"]+(?=@)|(password=|bearer )[^\s"'\\]+""", re.IGNORECASE
-)  # the password of a URL, of a connection string, and a bearer token
+    r"""(://[^/\s:@"]*:)(?!password@)[^/\s@"]+(?=@)|(password=|bearer )[^\s"'\\]+""", re.IGNORECASE
+)  # the password of a URL (not the word itself, as in an example), of a connection string, and a bearer token
 
 
 def hide_keys(fields: Mapping[str, object], depth: int = 3) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """The kinds of values that the settings of both programs have."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, StringConstraints
@@ -9,6 +10,9 @@ from sql.dsn import check_dsn
 QUEUE_MUST = "1 to 40 of a-z, 0-9 and _"
 LOG_LEVEL_MUST = "one of debug, info, warning and error"
 DSN_MUST = "the Postgres connection string (Supabase shows it under Connect; take the session pooler's, port 5432)"
+
+
+_PLACEHOLDER = re.compile(r"…|\.\.\.|<[^>]*>|\[[^]]*\]|your[-_ ].*", re.IGNORECASE)
 
 
 def _separate(value: Any) -> Any:
@@ -30,6 +34,8 @@ def _check_secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value().strip()
     if not text:
         raise ValueError("a secret in the list is empty: take it out")
+    if _PLACEHOLDER.fullmatch(text):
+        raise ValueError("a placeholder is left in it: put the real value there")
     return SecretStr(text)
 
 

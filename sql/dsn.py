@@ -34,18 +34,26 @@ def _wrong(dsn: str) -> str | None:
             "a placeholder is left in the connection string: put the real value there "
             "(brackets that belong to a password are written %5B %5D, < > %3C %3E, a dot %2E)"
         )
-    if not _parses(dsn):
+    return _torn(dsn)
+
+
+def _torn(dsn: str) -> str | None:
+    """Say what is wrong with a string that does not come apart as its writer meant it."""
+    # An exception of libpq quotes the string, so none may become the cause or the context of ours.
+    try:
+        parts = conninfo_to_dict(dsn)
+    except ProgrammingError:
         return (
             f"the connection string does not parse: write it as {_SHAPE}, without quotes, "
             "and percent-encode what is not a letter or a digit in the password"
         )
+    ports = [port for port in str(parts.get("port", "")).split(",") if port]
+    hosts = str(parts.get("host", "")).split(",")
+    # the first character aside: there it means an abstract socket
+    if any("@" in host[1:] for host in hosts) or not all(port.isdecimal() for port in ports):
+        # such a host is the rest of the password: it must be neither resolved nor shown
+        return (
+            "the connection string is torn at a character of its password: percent-encode what is not a letter "
+            "or a digit there (@ is %40, / is %2F, # is %23)"
+        )
     return None
-
-
-def _parses(dsn: str) -> bool:
-    # An exception of libpq quotes the string, so none may become the cause or the context of ours.
-    try:
-        conninfo_to_dict(dsn)
-    except ProgrammingError:
-        return False
-    return True

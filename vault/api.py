@@ -59,7 +59,7 @@ def guarded(handler: Handler) -> Handler:
             return web.json_response({"error": str(error)}, status=HTTPStatus.BAD_REQUEST)
         except psycopg.Error as error:
             log.warning("api_failed", path=request.path, error=one_line(error))
-            return unavailable()
+            return unavailable("the database did not answer")
 
     return guard
 
@@ -78,6 +78,10 @@ async def next_job(request: web.Request) -> web.Response:
     job = await old_workers.claim_next_job(request.app[JOBS], _text("agentId", asked.agentId))
     if job is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
+    if request.transport is None or request.transport.is_closing():
+        # a worker that hung up while the database was slow never hears of its job, which goes to the next
+        await old_workers.complete_job(request.app[JOBS], job["id"], "queued", "its worker hung up before the answer")
+        return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
     log.info("job_claimed", job_id=job["id"], type=job["type"], over="api")
     return _json({"job": job, "payload": job["payload"]})
 

@@ -91,12 +91,15 @@ class Child:
         )
         if self.stopping:  # asked to while it was being started
             self.stop()
-        with self._log.open("ab") as log:
-            while self._process.stdout and (line := await _line(self._process.stdout)):
-                log.write(line)
-                log.flush()
-                self._tell(_event(line))
+        while self._process.stdout and (line := await _line(self._process.stdout)):
+            self._keep_line(line)
+            self._tell(_event(line))
         return await self._process.wait()
+
+    def _keep_line(self, line: bytes) -> None:
+        # a full disk must not end what the log is about
+        with contextlib.suppress(OSError), self._log.open("ab") as log:
+            log.write(line)
 
     def _tell(self, event: Event) -> None:
         self.said.append(event)

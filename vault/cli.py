@@ -54,6 +54,9 @@ def main() -> None:
         sys.exit(run(args))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # who read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except MISTAKES as error:
         sys.exit(complain(error))
 
@@ -84,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_up(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", type=Path, default=default_data(), help="the folder that lasts (%(default)s)")
+    command.add_argument("--data", type=_folder, default=default_data(), help="the folder that lasts (%(default)s)")
     command.add_argument("--port", type=int, default=8080, help="of the vault; 0 takes a free one (%(default)s)")
     command.add_argument("--gateway", metavar="URL", help="a real OpenClaw gateway in place of the stand-in")
     command.add_argument(
@@ -123,6 +126,13 @@ def _add_send(command: argparse.ArgumentParser) -> None:
         "--secret-file", metavar="F", type=Path, help="the webhook secret (COMPOSIO_WEBHOOK_SECRET, or that of up)"
     )
     command.set_defaults(run=_send)
+
+
+def _folder(text: str) -> Path:
+    """Read a folder's path, which is not nothing."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the folder has no name")
+    return Path(text)
 
 
 def _count(text: str) -> int:

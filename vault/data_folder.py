@@ -78,7 +78,7 @@ class DataFolder:
             if _lives(holder) or time.monotonic() > deadline:
                 raise FolderError(
                     f"agent-vault up is already running over {self.path} (process {holder or 'unknown'}): "
-                    "stop it, or choose another folder with --data"
+                    "stop it, or choose another folder with --data (and another port with --port)"
                 )
             time.sleep(0.1)
 

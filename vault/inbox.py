@@ -1,7 +1,7 @@
 """The micro-batching writer: many requests, one commit, each acknowledged after it."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 import structlog
@@ -27,6 +27,7 @@ class _Waiting:
     """An event and the request that waits for its commit."""
 
     event: NewEvent
+    received_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     stored: asyncio.Future[Recorded] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -58,8 +59,7 @@ class Inbox:
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         try:
-            events = [waiting.event for waiting in batch]
-            recorded: list[Recorded] = await _retried()(record_events, self._session, events)
+            recorded: list[Recorded] = await _retried()(self._record, batch)
         except psycopg.Error as error:
             self._complain("database_away", error=one_line(error))
             for waiting in batch:
@@ -70,6 +70,12 @@ class Inbox:
             for waiting, answer in zip(batch, recorded, strict=True):
                 if not waiting.stored.done():  # its client may have gone
                     waiting.stored.set_result(answer)
+
+    async def _record(self, batch: list[_Waiting]) -> list[Recorded]:
+        """Store the batch with the age that each event has by now: a try may come long after the receipt."""
+        now = asyncio.get_running_loop().time()
+        events = [replace(waiting.event, age_s=now - waiting.received_at) for waiting in batch]
+        return await record_events(self._session, events)
 
 
 def _is_full(batch: list[_Waiting]) -> bool:

@@ -1,6 +1,8 @@
 """The vault's life: listen, answer until SIGTERM, finish what was accepted."""
 
 import asyncio
+import errno
+import os
 import signal
 import traceback
 
@@ -82,8 +84,10 @@ async def _listen(runner: web.AppRunner, settings: VaultSettings) -> int:
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
     except (OSError, UnicodeError) as error:  # the second is of a name that dns cannot hold
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number).lower() if number is not None and number in errno.errorcode else one_line(error)
         raise ListenError(
-            f"cannot listen on {settings.host}:{settings.port}: {one_line(error)}; "
-            "set VAULT_HOST and VAULT_PORT to an address of this machine that is free"
+            f"cannot listen on {settings.host}:{settings.port} ({reason}): "
+            "set VAULT_HOST and VAULT_PORT to an address and port of this machine that are free"
         ) from error
     return int(runner.addresses[0][1])

@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import contextlib
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Coroutine
@@ -16,7 +18,7 @@ from sql.migrate import migrate
 from vault import sample
 from vault.children import Child, Event
 from vault.data_folder import SAMPLE_QUEUE, DataFolder
-from vault.embedded import EmbeddedError, EmbeddedPostgres
+from vault.embedded import EmbeddedError, EmbeddedPostgres, require
 from vault.sender import SendFailed
 from vault.standin import StandInGateway
 
@@ -57,7 +59,7 @@ class Plan:
         if args.check and args.gateway and not args.sample:
             raise UpError("--check sends a sample that wakes the agent of a real gateway: add --sample to allow it")
         wanted = args.sample or args.gateway is None
-        return cls(args.data.expanduser().absolute(), args.port, args.gateway, wanted, args.check)
+        return cls(args.data.expanduser().resolve(), args.port, args.gateway, wanted, args.check)
 
 
 def run(plan: Plan) -> int:
@@ -67,6 +69,12 @@ def run(plan: Plan) -> int:
         return await Up(plan, sys.stdout).run()
 
     return asyncio.run(live())
+
+
+def _ourselves() -> str:
+    """Return how this program was called, for a person to call it again."""
+    called = Path(sys.argv[0])
+    return shlex.quote(str(called)) if called.name != "__main__.py" else f"{shlex.quote(sys.executable)} -m vault"
 
 
 class Up:
@@ -88,6 +96,7 @@ class Up:
     async def run(self) -> int:
         """Bring it all up, show the sample's way, and stay until Ctrl-C; return the exit status."""
         self._stop_on_signals()
+        require()
         self._folder.claim()
         self._say("up", f"data in {self._folder.path}")
         try:
@@ -131,7 +140,7 @@ class Up:
             if self._plan.check:
                 return int(not arrived)
         base, secret = self._url.removesuffix(WEBHOOK), self._folder.secrets / "composio_webhook_secret"
-        self._say("up", f"send another: agent-vault send --to {base} --secret-file {secret}")
+        self._say("up", f"send another: {_ourselves()} send --to {base} --secret-file {shlex.quote(str(secret))}")
         self._say("up", "Ctrl-C ends it")
         await self._stopping.wait()
         return 0
@@ -140,6 +149,8 @@ class Up:
         await asyncio.to_thread(self._postgres.start, keep_fds=(self._folder.lock_fd,))
         done = await asyncio.to_thread(migrate, self._postgres.dsn)
         programs.create_task(self._keep_postgres(), name="postgres")
+        for folder in self._postgres.opened:
+            self._say("postgres", f"may pass through {folder} now (chmod o+x): it does not run as root")
         self._say("postgres", f"version {self._postgres.version} runs, with schema version {done.after}")
 
     async def _keep_postgres(self) -> None:
@@ -162,7 +173,7 @@ class Up:
         self._keep(self._vault, settings, programs)
         event = await self._vault.first("vault_listening")
         if event is None:
-            raise UpError(f"the vault did not start: {self._vault.complaint()}{self._other_port()}")
+            raise UpError(f"the vault did not start: {self._other_port(self._vault.complaint())}")
         self._url = f"http://127.0.0.1:{event['port']}{WEBHOOK}"
         self._say("vault", f"takes deliveries at {self._url}")
 
@@ -186,7 +197,13 @@ class Up:
             return {"GATEWAY_HTTP_URL": self._plan.gateway}
         await self._standin.start()
         self._say(STAND_IN, f"stands in for OpenClaw at {self._standin.url}")
-        return {"GATEWAY_HTTP_URL": self._standin.url, "OPENCLAW_HOOK_TOKEN": self._standin.token}
+        return {
+            "GATEWAY_HTTP_URL": self._standin.url,
+            "OPENCLAW_HOOK_TOKEN": self._standin.token,
+            "DAEMON_HOOKS_PATH": "/hooks",
+            "OPENCLAW_ENV_FILE": os.devnull,  # the real gateway's settings are not the stand-in's
+            "OPENCLAW_CONFIG_PATH": os.devnull,
+        }
 
     def _keep(self, child: Child, settings: dict[str, str], programs: asyncio.TaskGroup) -> None:
         kept = child.keep(settings, keep_fds=(self._folder.lock_fd,), again=not self._plan.check)
@@ -200,22 +217,29 @@ class Up:
         way = await sample.follow(self._postgres.dsn, learning_id, self._daemon, self._daemon.news)
         return sample.show(way, self._daemon, self._say)
 
-    def _other_port(self) -> str:
-        return "; or choose another with --port" if "cannot listen" in self._vault.complaint() else ""
+    @staticmethod
+    def _other_port(complaint: str) -> str:
+        """Put our own remedy in place of that of a vault without `up`."""
+        problem, _, _ = complaint.partition(": set VAULT_HOST")
+        return complaint if problem == complaint else f"{problem}: choose another with --port, 0 takes a free one"
 
     def _hear(self, name: str, event: Event) -> None:
         """Show what a person wants to see of a program's events."""
         kind = str(event.get("event"))
-        keys = SHOWN.get(kind, ERROR if event.get("level") in {"error", "critical"} else None)
+        keys = SHOWN.get(kind, ERROR if event.get("level") == "error" else None)  # critical: told where it ends us
         if keys is not None:
             facts = [f"{key}={event[key]}" for key in keys if event.get(key) not in (None, False)]
             self._say(name, " ".join([kind, *facts]))
 
     def _say(self, who: str, what: str) -> None:
-        print(f"{who:>16}  {what}", file=self._out, flush=True)
+        try:
+            print(f"{who:>16}  {what}", file=self._out, flush=True)
+        except OSError:  # nobody reads any more, or the disk is full: go on in silence
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
 
     def _stop_on_signals(self) -> None:
         def stop() -> None:
+            self._say("up", "stopping")
             if self._stopping.is_set():  # asked twice: leave at once, the leashes end the rest
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
                 signal.raise_signal(signal.SIGINT)

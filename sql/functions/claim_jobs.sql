@@ -5,7 +5,7 @@ create or replace function agent_vault.claim_jobs(
   id uuid, type text, queue text, wake_text text, trigger_name text, learning_id uuid,
   attempts int, max_attempts int, claims int, run_at timestamptz
 )
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
 #variable_conflict use_column
 declare
   v_ids uuid[] := agent_vault.lease_jobs(p_queue, p_worker, p_limit, p_lease_s, true, p_run_after);

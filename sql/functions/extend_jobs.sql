@@ -3,7 +3,7 @@
 create or replace function agent_vault.extend_jobs(
   p_worker text, p_job_ids uuid[], p_claims int[], p_lease_s double precision
 ) returns setof uuid
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
 begin
   return query
   update public.jobs j set

@@ -2,7 +2,7 @@
 create or replace function agent_vault.fail_job(
   p_job_id uuid, p_claims int, p_error text, p_outcome jsonb
 ) returns void
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
 begin
   update public.jobs j set
     status = 'failed',

@@ -6,7 +6,7 @@ create or replace function agent_vault.insert_events(
   p_event_ids text[], p_learning_ids uuid[], p_types text[], p_accounts text[], p_queues text[], p_learnings text[],
   p_bodies bytea[], p_as_json boolean[], p_ages_s double precision[], p_with_json boolean, p_with_job boolean
 ) returns table (event_id text, learning_id uuid, job_id uuid, duplicate boolean)
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set lock_timeout = '8s' as $$
 #variable_conflict use_column
 declare
   v_new_ids uuid[];

@@ -5,7 +5,7 @@
 create or replace function agent_vault.lease_jobs(
   p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_fenced boolean, p_run_after timestamptz
 ) returns uuid[]
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
 declare
   v_ids uuid[];
 begin

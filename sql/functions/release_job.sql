@@ -3,7 +3,7 @@
 create or replace function agent_vault.release_job(
   p_job_id uuid, p_claims int, p_delay_s double precision, p_reason text
 ) returns void
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
 begin
   update public.jobs j set
     status = 'queued',

@@ -3,7 +3,7 @@
 create or replace function agent_vault.retry_job(
   p_job_id uuid, p_claims int, p_delay_s double precision, p_error text, p_outcome jsonb
 ) returns text
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
 declare
   v_status text;
 begin

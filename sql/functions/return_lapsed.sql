@@ -1,7 +1,7 @@
 -- Puts the jobs of a queue whose lease lapsed back: queued, or failed when no attempt is left. The attempt stays
 -- counted. locked_by is kept: it lets the worker revive the lease, and marks the job as one to be claimed alone.
 create or replace function agent_vault.return_lapsed(p_queue text) returns void
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
 declare
   v_ids uuid[];
 begin

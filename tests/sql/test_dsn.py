@@ -17,6 +17,8 @@ CANARY = "canary7"
         "postgresql://postgres.abcd:pa[1]ss@aws-0-eu-west-1.pooler.supabase.com:5432/postgres",
         "host=/run/postgresql dbname=database user=me",
         "service=vault",
+        "host=@abstract dbname=database",
+        "host=one,two port=5432,5433 dbname=database",
     ],
 )
 def test_usable(dsn: str) -> None:
@@ -43,6 +45,9 @@ def test_white_space_around_it_is_left_out() -> None:
         ("postgresql://user:canary7%zz@host/database", "does not parse", "percent-encode"),
         ("'postgresql://user:canary7@host/database'", "does not parse", "without quotes"),
         ("postgresql+asyncpg://user:canary7@host/database", "does not parse", "write it as postgresql://"),
+        ("postgresql://user:pass@canary7@host:5432/database", "torn at a character of its password", "@ is %40"),
+        ("postgresql://user:canary7/word@host:5432/database", "torn at a character of its password", "/ is %2F"),
+        ("postgresql://user@host:canary7/database", "torn at a character of its password", "percent-encode"),
         (CANARY, "does not parse", "write it as postgresql://"),
     ],
 )

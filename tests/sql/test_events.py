@@ -333,7 +333,7 @@ async def test_the_age_shifts_the_time_of_receipt(session: Session, database: ps
 
 
 @pytest.mark.parametrize("what", ["expired", "deleted"])
-@pytest.mark.parametrize("where", ["state", "data", "params"])
+@pytest.mark.parametrize("where", ["state", "data", "params", "connection"])
 async def test_a_connected_account_keeps_no_tokens(
     session: Session, database: psycopg.Connection, what: str, where: str
 ) -> None:

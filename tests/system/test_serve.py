@@ -95,8 +95,10 @@ async def test_port_taken(environment: dict[str, str], tmp_path: Path, taken_por
     async with run("vault", "serve", env=environment | {"VAULT_PORT": str(taken_port)}, home=tmp_path) as program:
         assert 1 == await program.ended()
     event = await program.event("vault_refused_to_start")
-    assert event["problem"].startswith(f"cannot listen on 127.0.0.1:{taken_port}: ")
-    assert event["problem"].endswith("set VAULT_HOST and VAULT_PORT to an address of this machine that is free")
+    assert event["problem"].startswith(f"cannot listen on 127.0.0.1:{taken_port} (address already in use): ")
+    assert event["problem"].endswith(
+        "set VAULT_HOST and VAULT_PORT to an address and port of this machine that are free"
+    )
     check_form(program)
 
 
@@ -105,7 +107,7 @@ async def test_host_is_wrong(environment: dict[str, str], tmp_path: Path, host: 
     """An address that is not this machine's, or none at all, is told in the same way."""
     async with run("vault", "serve", env=environment | {"VAULT_HOST": host}, home=tmp_path) as program:
         assert 1 == await program.ended()
-    assert f"cannot listen on {host}:0: " in (await program.event("vault_refused_to_start"))["problem"]
+    assert f"cannot listen on {host}:0 (" in (await program.event("vault_refused_to_start"))["problem"]
     check_form(program)
 
 

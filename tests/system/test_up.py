@@ -72,6 +72,15 @@ async def test_check_shows_the_whole_way(home: Path) -> None:
     await all_gone(company)
 
 
+async def test_the_stand_in_is_not_the_real_gateway(home: Path) -> None:
+    """What a person has set for their real gateway does not lead the sample astray."""
+    (home / ".openclaw").mkdir()
+    (home / ".openclaw" / "openclaw.json").write_text('{"hooks": {"path": "/my-hooks", "token": "mine"}}')
+    (home / ".openclaw" / ".env").write_text("DAEMON_QUEUES=elsewhere\nDAEMON_CONCURRENCY=none\n")
+    async with up(home, "--check") as program:
+        assert 0 == await program.ended(), program.text
+
+
 async def test_the_secret_lasts_and_is_its_owners_alone(home: Path) -> None:
     """The webhook secret is made once, kept, and readable by nobody else."""
     file = home / "data" / "secrets" / "composio_webhook_secret"
@@ -217,6 +226,34 @@ async def test_a_taken_port_is_told_clearly(home: Path) -> None:
             assert 1 == await program.ended()
     assert f"cannot listen on 127.0.0.1:{port}" in program.text
     assert "choose another with --port" in program.text
+    assert "Traceback" not in program.text
+
+
+async def test_a_folder_with_a_space(home: Path) -> None:
+    """The usual place on a Mac, Application Support, has one; a comma and a percent sign are no harder."""
+    async with up(home, "--check", "--data", str(home / "my data, 100%")) as program:
+        assert 0 == await program.ended(), program.text
+    assert list(STAGES) == shown_stages(program.text)
+
+
+async def test_nobody_reads_what_it_says(home: Path) -> None:
+    """A reader that goes, as `head` does, ends neither the check nor its cleaning up."""
+    command = [sys.executable, "-m", "vault", "up", "--check", "--port", "0", "--data", str(home / "data")]
+    env = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert b"" == await asyncio.to_thread(process.stderr.read)
+    assert 0 == process.returncode
+
+
+async def test_ctrl_c_during_the_imports(home: Path) -> None:
+    """A person who changes their mind at once sees no traceback."""
+    async with up(home) as program:
+        command = psutil.Process(program.process.pid)
+        await programs.until(lambda: "pydantic_core" in " ".join(one.path for one in command.memory_maps()), "imports")
+        assert program.lines == []
+        await program.stop(signal.SIGINT)
     assert "Traceback" not in program.text
 
 

@@ -41,7 +41,7 @@ async def outcome(box: Inbox, one: NewEvent) -> Recorded | BaseException:
 
 def batches(database: psycopg.Connection) -> list[int]:
     """Return how many learnings each commit stored, the oldest commit first."""
-    query = "select count(*) from public.agent_learnings group by xmin::text order by min(created_at)"
+    query = "select count(*) from public.agent_learnings group by xmin::text order by min(xmin::text::bigint)"
     return [count for (count,) in database.execute(query)]
 
 

@@ -252,6 +252,7 @@ def test_no_secret_is_left(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
+        ("COMPOSIO_WEBHOOK_SECRET", "…", "COMPOSIO_WEBHOOK_SECRET: a placeholder is left in it"),
         ("DATABASE_URL", "https://canary", "DATABASE_URL: this is a web address"),
         ("AGENT_EDGE_KEY", "canary\nx", "AGENT_EDGE_KEY: it has characters that no http header can carry: copy"),
         ("VAULT_PORT", "canary", "VAULT_PORT is wrong: set it to a port number from 0"),
