@@ -44,10 +44,12 @@ def quoted(word: str) -> str:
 def install_steps(it: Installation) -> list[Step]:
     """Write the unit, enable it, start it anew."""
     return [
+        # first of all, so that nothing is left behind where no manager answers
+        _systemctl(it, "show", "--property=Version", remedy=_manager_remedy(it)),
         MakeDir(secrets_folder(it), 0o700),
         MakeDir(service_file(it).parent),
         Write(service_file(it), unit(it)),
-        _systemctl(it, "daemon-reload", remedy=_manager_remedy(it)),
+        _systemctl(it, "daemon-reload"),
         _systemctl(it, "enable", UNIT),
         *([] if it.system else [_linger(it)]),
         # not `enable --now`, which leaves a running daemon with the old unit
@@ -78,7 +80,7 @@ def _systemctl(it: Installation, *words: str, remedy: str = "put that right and 
 def _manager_remedy(it: Installation) -> str:
     if it.system:
         return "run with sudo on a machine that systemd booted"
-    return f"log in as {it.user} itself, not through su or sudo, or install with --system"
+    return f"on a machine that systemd booted, log in as {it.user} itself, not through su or sudo, or use --system"
 
 
 def _linger(it: Installation) -> Run:

@@ -122,6 +122,7 @@ def test_install_starts_anew_and_lingers(tmp_path: Path) -> None:
     told = Systemctl({})
     carry_out(systemd.install_steps(linux(tmp_path)), told)
     assert [
+        "systemctl --user show --property=Version",
         "systemctl --user daemon-reload",
         "systemctl --user enable agent-daemon.service",
         "loginctl enable-linger ada",
@@ -129,6 +130,13 @@ def test_install_starts_anew_and_lingers(tmp_path: Path) -> None:
     ] == told.heard
     assert systemd.unit(linux(tmp_path)) == systemd.service_file(linux(tmp_path)).read_text()
     assert 0o40700 == systemd.secrets_folder(linux(tmp_path)).stat().st_mode
+
+
+def test_where_no_manager_answers_nothing_is_written(tmp_path: Path) -> None:
+    """An install that cannot work leaves no file behind."""
+    with pytest.raises(ServiceError, match="on a machine that systemd booted"):
+        carry_out(systemd.install_steps(linux(tmp_path)), Systemctl({"show": 1}))
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_uninstall_of_a_unit_that_is_not_loaded_is_no_error(tmp_path: Path) -> None:
