@@ -27,7 +27,6 @@ from vault.serve import ListenError, serve
 from vault.up import UpError
 
 CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a supervisor need not try again
-WEBHOOK: Final = "/agent-vault/composio/webhook"
 MISTAKES = (
     SettingsError,
     SchemaTooOldError,
@@ -181,7 +180,7 @@ def _migrate(args: argparse.Namespace) -> int:
 
 
 def _send(args: argparse.Namespace) -> int:
-    url = args.to if args.to.rstrip("/").count("/") > 2 else args.to.rstrip("/") + WEBHOOK  # noqa: PLR2004 - //host/
+    url = args.to if args.to.rstrip("/").count("/") > 2 else args.to.rstrip("/") + up.WEBHOOK  # noqa: PLR2004 - //host/
     if args.body:
         messages = sender.raw_messages(args.body.read_bytes(), args.count)
     else:

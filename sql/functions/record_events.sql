@@ -14,7 +14,7 @@ begin
       p_bodies, p_as_json, p_ages_s, true, true) e;
     return;
   exception when others then
-    if sqlstate ~ '^(08|25|40|53|55|57|58|XX)' then
+    if agent_vault.is_passing(sqlstate) then
       raise;
     end if;
   end;

@@ -22,7 +22,7 @@ begin
           array[p_ages_s[v_row] - v_row / 1e6], v_try % 2 = 0, v_try < 2) e;
         exit;
       exception when others then
-        if sqlstate ~ '^(08|25|40|53|55|57|58|XX)' then
+        if agent_vault.is_passing(sqlstate) then
           raise;
         elsif v_try = 3 then
           return query select v_row, p_event_ids[v_row], null::uuid, null::uuid, false, sqlstate || ': ' || sqlerrm;
