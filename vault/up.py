@@ -149,7 +149,7 @@ class Up:
         await asyncio.to_thread(self._postgres.start, keep_fds=(self._folder.lock_fd,))
         done = await asyncio.to_thread(migrate, self._postgres.dsn)
         programs.create_task(self._keep_postgres(), name="postgres")
-        for folder in self._postgres.opened:
+        for folder in (one for one in self._postgres.opened if not one.is_relative_to(self._folder.path)):
             self._say("postgres", f"may pass through {folder} now (chmod o+x): it does not run as root")
         self._say("postgres", f"version {self._postgres.version} runs, with schema version {done.after}")
 
