@@ -30,11 +30,6 @@ class Readiness:
         """Say that the program is on its way out."""
         self._send("STOPPING=1")
 
-    def status(self, text: str) -> None:
-        """Show one line of text in `systemctl status`."""
-        # A line break would begin another assignment.
-        self._send(f"STATUS={' '.join(text.split())}")
-
     def _send(self, message: str) -> None:
         if not self.socket_path:
             return

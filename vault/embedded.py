@@ -69,29 +69,9 @@ class EmbeddedPostgres:
             self._initialise(binaries)
         self._check_version()
         self._end_orphan()
-        options = [word for pair in self.settings.items() for word in ("-c", "=".join(pair))]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own arguments
-                [
-                    *(
-                        sys.executable,
-                        "-I",
-                        leash.__file__,
-                        "--signal",
-                        str(int(signal.SIGINT)),
-                        "--grace-s",
-                        "30",
-                    ),
-                    *(("--user", self.user) if self.user else ()),
-                    *(
-                        str(binaries / "postgres"),
-                        "-D",
-                        str(self.data),
-                        "-k",
-                        str(self.socket_folder),
-                        *options,
-                    ),
-                ],
+                self._command(binaries),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -111,28 +91,27 @@ class EmbeddedPostgres:
             with contextlib.suppress(OSError):
                 self.socket_folder.rmdir()
 
+    def _command(self, binaries: Path) -> list[str]:
+        """Return the leashed server's command line; SIGINT is postgres's fast shutdown."""
+        leashed = [sys.executable, "-I", leash.__file__, "--signal", str(int(signal.SIGINT)), "--grace-s", "30"]
+        if self.user:
+            leashed += ["--user", self.user]
+        server = [str(binaries / "postgres"), "-D", str(self.data), "-k", str(self.socket_folder)]
+        return [*leashed, *server, *(word for pair in self.settings.items() for word in ("-c", "=".join(pair)))]
+
     def _initialise(self, binaries: Path) -> None:
         """Make a new data folder; a half-made one from an interrupted try is thrown away."""
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        locale = (
-            ("--locale=C",)
-            if self.version < BUILTIN_LOCALE_VERSION
-            else ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-        )
+        command = [str(binaries / "initdb"), "-D", str(fresh), "-U", "postgres", "--auth=trust", "-E", "UTF8"]
+        if self.version < BUILTIN_LOCALE_VERSION:
+            command += ["--locale=C"]
+        else:
+            command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        if self.settings.get("fsync") == "off":
+            command += ["--no-sync"]
         made = subprocess.run(  # noqa: S603 - our own arguments
-            [
-                str(binaries / "initdb"),
-                "-D",
-                str(fresh),
-                "-U",
-                "postgres",
-                "--auth=trust",
-                "-E",
-                "UTF8",
-                *locale,
-                *(("--no-sync",) if self.settings.get("fsync") == "off" else ()),
-            ],
+            command,
             user=self.user,
             group=self.user,
             cwd="/",
