@@ -69,6 +69,7 @@ export type Database = {
           fenced: boolean
           finished_at: string | null
           id: string
+          lapses: number
           last_error: string | null
           learning_id: string | null
           lease_until: string | null
@@ -91,6 +92,7 @@ export type Database = {
           fenced?: boolean
           finished_at?: string | null
           id?: string
+          lapses?: number
           last_error?: string | null
           learning_id?: string | null
           lease_until?: string | null
@@ -113,6 +115,7 @@ export type Database = {
           fenced?: boolean
           finished_at?: string | null
           id?: string
+          lapses?: number
           last_error?: string | null
           learning_id?: string | null
           lease_until?: string | null
@@ -144,6 +147,7 @@ export type Database = {
           fenced: boolean
           finished_at: string | null
           id: string
+          lapses: number
           last_error: string | null
           learning_id: string | null
           lease_until: string | null

@@ -115,7 +115,7 @@ async def test_host_is_wrong(environment: dict[str, str], tmp_path: Path, host: 
     ("schema", "has"),
     [
         ("drop schema agent_vault cascade", "no agent_vault schema"),
-        ("update agent_vault.migrations set version = 0 where version = 1", "schema version 0"),
+        ("delete from agent_vault.migrations where version > 1", "schema version 1"),
     ],
 )
 async def test_schema_too_old(
