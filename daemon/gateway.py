@@ -24,6 +24,12 @@ from daemon.answers import Answer, Verdict
 
 BODY_BYTES = 64 * 1024
 
+Assure = Callable[[], Awaitable[None]]
+
+
+async def _nothing() -> None:
+    """Assure nothing."""
+
 
 @dataclass(slots=True, eq=False)
 class Gateway:
@@ -67,15 +73,26 @@ class Gateway:
         """Close the session."""
         await self._session.close()
 
-    async def wake(self, text: str, *, mode: str = "now", stop: asyncio.Event | None = None) -> Answer:
+    async def wake(
+        self, text: str, *, mode: str = "now", stop: asyncio.Event | None = None, assure: Assure = _nothing
+    ) -> Answer:
         """Wake the agent with a text; while the gateway is unavailable, try again for `retry_s` seconds.
 
-        Returns the last answer; a set `stop` ends the tries. No state of the gateway raises.
+        Returns the last answer; a set `stop` ends the tries. `assure` is awaited before each POST, and what it raises
+        ends the call; no state of the gateway raises.
         """
         body = {"text": text, "mode": mode}
         tried: list[Answer] = []
         stop = stop or asyncio.Event()
-        await self._retrying(stop)(self._try, body, tried, stop)
+
+        async def try_once() -> Answer:
+            # A stop wakes tenacity from its sleep straight into this next try: it must not POST once more.
+            if not (tried and stop.is_set()):
+                await assure()
+                tried.append(await self._post(body))
+            return tried[-1]
+
+        await self._retrying(stop)(try_once)
         return replace(tried[-1], posts=len(tried))
 
     async def probe(self) -> Answer:
@@ -96,12 +113,6 @@ class Gateway:
             sleep=_until(stop),
             retry_error_callback=_last,
         )
-
-    async def _try(self, body: dict[str, str], tried: list[Answer], stop: asyncio.Event) -> Answer:
-        # A stop wakes tenacity from its sleep straight into this next try: it must not POST once more.
-        if not (tried and stop.is_set()):
-            tried.append(await self._post(body))
-        return tried[-1]
 
     async def _post(self, body: dict[str, str]) -> Answer:
         url = f"{self.url}{self.hooks_path}/wake"

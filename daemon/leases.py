@@ -1,69 +1,157 @@
 """The jobs that this daemon holds: at most so many at once, each lease renewed while it lives."""
 
 import asyncio
+import contextlib
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
 import structlog
 
-from notifier.complaint import one_line
+from notifier.backoff import full_jitter_s
+from notifier.complaint import Complaint, one_line
+from notifier.sleep import Moment
 from sql import jobs
-from sql.jobs import Job
+from sql.jobs import Job, LeaseLostError
 from sql.session import Session
 
 if TYPE_CHECKING:
     from uuid import UUID
 
 RENEWALS_A_LEASE = 3
+FIRST_RETRY_S = 0.1
+LONGEST_RETRY_S = 5.0
 
 log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Held:
+    """A job, and the moment from which its lease runs: before the call that renewed it was sent."""
+
+    job: Job
+    since: Moment
 
 
 class Leases:
     """The held jobs, by id."""
 
-    def __init__(self, session: Session, worker: str, *, lease_s: float, slots: int) -> None:
-        """Hold at most `slots` jobs, each for lease_s seconds beyond its last renewal."""
+    def __init__(
+        self, session: Session, worker: str, *, lease_s: float, slots: int, renew_s: float | None = None
+    ) -> None:
+        """Hold at most `slots` jobs, each for lease_s seconds beyond its last renewal, which comes every renew_s."""
         self._session = session
         self._worker = worker
         self._lease_s = lease_s
+        self._renew_s = renew_s or lease_s / RENEWALS_A_LEASE
         self._slots = slots
-        self._held: dict[UUID, Job] = {}
+        self._held: dict[UUID, _Held] = {}
         self._freed = asyncio.Event()
+        self._doubted = asyncio.Event()  # wakes the renewal
+        self._doubted_at = -math.inf
+        self._extending = asyncio.Lock()
+        self._complain = Complaint()
+
+    @property
+    def ids(self) -> "list[UUID]":
+        """The ids of the held jobs."""
+        return list(self._held)
 
     async def room(self) -> int:
-        """Wait until another job can be held, and return how many."""
-        while len(self._held) >= self._slots:
+        """Wait until another job can be held, and return how many; a job that must be alone leaves none."""
+        while (room := self._room()) < 1:
             self._freed.clear()
             await self._freed.wait()
-        return self._slots - len(self._held)
+        return room
 
-    def hold(self, job: Job) -> None:
-        """Renew this job's lease from now on."""
-        self._held[job.id] = job
+    def hold(self, job: Job, since: Moment | None = None) -> None:
+        """Renew this job's lease from now on; it runs since its claim was sent."""
+        self._held[job.id] = _Held(job, since or Moment.now())
 
     def drop(self, job: Job) -> None:
         """Renew it no more, and make room; a newer claim of the same job stays held."""
-        if self._held.get(job.id) is job:
+        if self._holds(job):
             del self._held[job.id]
         self._freed.set()
 
-    async def renew(self) -> None:
-        """Renew what is held, three times a lease; only cancelling ends it."""
-        while True:
-            await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
+    def doubt(self) -> None:
+        """Trust no lease until it was extended: the machine slept."""
+        self._doubted_at = Moment.now().monotonic_s
+        self._doubted.set()
+
+    async def assure(self, job: Job) -> None:
+        """Return when the job's lease holds: at once, unless it has run out or is doubted. Raises LeaseLostError.
+
+        While the database is away this waits: a job whose lease may be another's must be neither sent nor settled.
+        """
+        failures = 0
+        while self._is_doubtful(job):
             try:
                 await self._extend()
             except psycopg.Error as error:
-                log.warning("leases_not_renewed", held=len(self._held), error=one_line(error))
+                failures += 1
+                self._not_renewed(error)
+                await _back_off(failures)
+        if not self._holds(job):
+            raise LeaseLostError(job.id, job.claims)
+
+    async def renew(self) -> None:
+        """Renew what is held, in time and after every sleep; only cancelling ends it."""
+        failures = 0
+        while True:
+            await (_back_off(failures) if failures else self._due())
+            try:
+                await self._extend()
+            except psycopg.Error as error:
+                failures += 1
+                self._not_renewed(error)
+            else:
+                failures = 0
+
+    async def _due(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._renew_s):
+                await self._doubted.wait()
+        self._doubted.clear()
+
+    def _room(self) -> int:
+        if any(held.job.alone for held in self._held.values()):
+            return 0
+        return self._slots - len(self._held)
+
+    def _holds(self, job: Job) -> bool:
+        held = self._held.get(job.id)
+        return held is not None and held.job is job
+
+    def _is_doubtful(self, job: Job) -> bool:
+        held = self._held.get(job.id)
+        if held is None or held.job is not job:
+            return False
+        return held.since.monotonic_s <= self._doubted_at or held.since.age_s(Moment.now()) >= self._lease_s
 
     async def _extend(self) -> None:
-        held = list(self._held.values())
-        if not held:
-            return
-        kept = await jobs.extend_jobs(self._session, self._worker, held, self._lease_s)
-        for job in held:
+        """Extend all leases at once, and drop what another worker has by now."""
+        async with self._extending:
+            now = Moment.now()
+            held = list(self._held.values())
+            if held:
+                kept = await jobs.extend_jobs(self._session, self._worker, [one.job for one in held], self._lease_s)
+                self._sort_out(held, kept, now)
+        self._complain.over()
+
+    def _sort_out(self, held: list[_Held], kept: "set[UUID]", now: Moment) -> None:
+        for one in held:
+            if one.job.id in kept:
+                one.since = now
             # one that was settled meanwhile is not held any more, and was not lost
-            if job.id not in kept and self._held.get(job.id) is job:
-                log.warning("lease_lost", job_id=job.id, queue=job.queue, attempt=job.attempts)
-                self.drop(job)
+            elif self._holds(one.job):
+                log.warning("lease_lost", job_id=one.job.id, queue=one.job.queue, attempt=one.job.attempts)
+                self.drop(one.job)
+
+    def _not_renewed(self, error: psycopg.Error) -> None:
+        self._complain("leases_not_renewed", held=len(self._held), error=one_line(error))
+
+
+async def _back_off(failures: int) -> None:
+    await asyncio.sleep(full_jitter_s(failures, first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S))

@@ -1,19 +1,29 @@
 """The daemon's life: wire its parts, work until SIGTERM, leave in order."""
 
 import asyncio
+import contextlib
 import signal
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import structlog
 
 from daemon.gateway import Gateway
 from daemon.settings import DaemonSettings
 from daemon.worker import Worker
 from notifier.listener import Listener
+from notifier.presence import Presence
 from notifier.readiness import Readiness
+from notifier.sleep import SleepWatch
 from notifier.waker import Waker
+from sql.names import Identity
 from sql.session import Session
 
+STATEMENT_S = 5.0  # above the functions' lock_timeout of 4 s, and a lost connection is noticed within 10
+RESOLVERS = 32
+PULSES_MISSED = 3
+LEAST_SILENCE_S = 15.0
 LEAVE_S = 20.0  # a POST ends within 10 s; the promise is 30 s, and a cancelled statement may take 10 s more
 
 log = structlog.get_logger()
@@ -22,12 +32,17 @@ log = structlog.get_logger()
 async def run(settings: DaemonSettings) -> None:
     """Deliver until SIGTERM or SIGINT; nothing else ends it."""
     stop = asyncio.Event()
+    # names are looked up in threads, and without a network each may hang for half a minute: the next must find one free
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(RESOLVERS, "resolver"))
     waker = Waker(poll_s=settings.poll_s)
     _stop_on_signals(stop, waker)
-    identity = f"{settings.name}/{uuid.uuid4().hex[:8]}"
+    identity = Identity(settings.name, uuid.uuid4().hex[:8], max(LEAST_SILENCE_S, PULSES_MISSED * settings.pulse_s))
+    presence = Presence(identity, settings.queues)
     dsn = settings.database_url.get_secret_value()
-    session = Session(dsn, name=f"agent-daemon {settings.name}")
-    listener = Listener(dsn, settings.queues, waker, name=f"agent-daemon {settings.name}", pulse_s=settings.pulse_s)
+    session = Session(dsn, name=f"agent-daemon {settings.name}", deadline_s=STATEMENT_S)
+    listener = Listener(dsn, presence, waker, session, pulse_s=settings.pulse_s)
+    sleep = SleepWatch()
+    sleep.tell(listener.doubt)
     token = settings.hook_token.get_secret_value()
     async with Gateway(settings.gateway_url, settings.hooks_path, token) as gateway:
         worker = Worker(
@@ -35,24 +50,28 @@ async def run(settings: DaemonSettings) -> None:
             gateway,
             waker,
             stop,
-            identity=identity,
-            queues=settings.queues,
+            presence,
+            sleep=sleep,
             lease_s=settings.lease_s,
+            renew_s=settings.renew_s,
             concurrency=settings.concurrency,
         )
-        log.info("daemon_started", identity=identity, queues=list(settings.queues), gateway=settings.gateway_url)
-        await _live(worker, listener, stop)
+        log.info("daemon_started", identity=identity.worker, queues=list(settings.queues), gateway=settings.gateway_url)
+        await _live(worker, listener, sleep, stop)
+    with contextlib.suppress(psycopg.Error):  # else it is forgotten after a while
+        await presence.leave(session)
     await session.close()
-    log.info("daemon_stopped", identity=identity)
+    log.info("daemon_stopped", identity=identity.worker)
 
 
-async def _live(worker: Worker, listener: Listener, stop: asyncio.Event) -> None:
+async def _live(worker: Worker, listener: Listener, sleep: SleepWatch, stop: asyncio.Event) -> None:
     """Run the parts together; when the worker has left, the rest ends."""
     readiness = Readiness.from_environment()
     async with asyncio.TaskGroup() as parts:
         company = [
             parts.create_task(listener.run(), name="listener"),
             parts.create_task(worker.leases.renew(), name="renewal"),
+            parts.create_task(sleep.watch(), name="sleep"),
         ]
         working = parts.create_task(worker.run(), name="worker")
         readiness.ready()  # before the database: whoever starts this must not wait for a network

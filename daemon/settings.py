@@ -77,9 +77,14 @@ class DaemonSettings(BaseSettings):
     lease_s: Annotated[float, _seconds(1, 86_400), Setting("DAEMON_LEASE_S", "a number of seconds from 1 to 86400")] = (
         60.0
     )
+    renew_s: Annotated[
+        float | None,
+        _seconds(0.1, 43_200),
+        Setting("DAEMON_RENEW_S", "a number of seconds from 0.1 to half of DAEMON_LEASE_S"),
+    ] = None
     poll_s: Annotated[
         float, _seconds(0, 3_600), Setting("DAEMON_POLL_S", "a number of seconds from 0 (no poll) to 3600")
-    ] = 5.0
+    ] = 1.0
     pulse_s: Annotated[float, _seconds(0.1, 300), Setting("DAEMON_PULSE_S", "a number of seconds from 0.1 to 300")] = (
         5.0
     )
@@ -91,6 +96,14 @@ class DaemonSettings(BaseSettings):
     def _check_gateway(cls, value: str, info: ValidationInfo) -> str:
         # A flag that is itself wrong is absent here; one complaint about it is enough.
         return check_gateway_url(value, remote=info.data.get("allow_remote_gateway", True))
+
+    @field_validator("renew_s")
+    @classmethod
+    def _check_renewal(cls, value: float | None, info: ValidationInfo) -> float | None:
+        lease_s = info.data.get("lease_s")
+        if value is not None and lease_s is not None and value > lease_s / 2:
+            raise ValueError("it leaves no time for a second try before the lease ends: at most half of DAEMON_LEASE_S")
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -6,13 +6,14 @@ from typing import Any
 
 import psycopg
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
+from daemon.leases import Leases
 from daemon.pause import Pause
 from notifier.backoff import full_jitter_s
-from notifier.complaint import one_line
+from notifier.complaint import Complaint, one_line
 from sql import jobs
 from sql.jobs import Job, LeaseLostError
 from sql.session import Session
@@ -26,12 +27,14 @@ log = structlog.get_logger()
 class Settlement:
     """Ends the claims of one daemon."""
 
-    def __init__(self, session: Session, pause: Pause, gateway: Gateway, *, lease_s: float) -> None:
-        """Settle over this session; give up on a silent database after the lease, which then lapses by itself."""
+    def __init__(self, session: Session, leases: Leases, pause: Pause, gateway: Gateway, *, patience_s: float) -> None:
+        """Settle over this session; what the database refuses while it is well is tried for patience_s seconds."""
         self._session = session
+        self._leases = leases
         self._pause = pause
         self._gateway = gateway
-        self._patience_s = lease_s
+        self._patience_s = patience_s
+        self._complain = Complaint()
 
     async def settle(self, job: Job, answer: Answer) -> None:
         """Do with the job as the gateway's answer says."""
@@ -52,7 +55,7 @@ class Settlement:
 
     async def fail(self, job: Job, error: str, outcome: jobs.Outcome) -> None:
         """Make it a dead letter."""
-        if await self._say(job, lambda: jobs.fail_job(self._session, job, error, outcome)):
+        if await self._say(job, lambda: jobs.fail_job(self._session, job, error, outcome), outcome):
             log.error("job_failed", **_facts(job), error=error)
 
     async def release(self, job: Job, reason: str) -> None:
@@ -65,7 +68,7 @@ class Settlement:
             since_s = asyncio.get_running_loop().time() - answered_at
             return jobs.complete_job(self._session, job, outcome, since_s)
 
-        if await self._say(job, complete):
+        if await self._say(job, complete, outcome):
             log.info("job_delivered", **_facts(job), **outcome)
 
     async def _retry(self, job: Job, answer: Answer, outcome: jobs.Outcome) -> None:
@@ -77,34 +80,52 @@ class Settlement:
         async def retry() -> None:
             statuses.append(await jobs.retry_job(self._session, job, delay_s, error, outcome))
 
-        if await self._say(job, retry):
+        if await self._say(job, retry, outcome):
             if statuses[-1] == "failed":
                 log.error("job_failed", **_facts(job), error=error)
             else:
                 log.warning("job_retried", **_facts(job), error=error, delay_s=round(delay_s, 3))
 
-    async def _say(self, job: Job, call: Callable[[], Awaitable[Any]]) -> bool:
-        """Make the call until the database hears it; False: the claim was over, or the lease ran out meanwhile."""
+    async def _say(self, job: Job, call: Callable[[], Awaitable[Any]], outcome: jobs.Outcome | None = None) -> bool:
+        """Make the call until the database hears it, for as long as it is away; False: it was not heard.
+
+        The lease is assured first, so that an outage longer than the lease costs nothing.
+        """
         tries = AsyncRetrying(
             retry=retry_if_exception_type(psycopg.Error),
             wait=wait_random_exponential(0.1, 5),
-            stop=stop_after_delay(self._patience_s),
+            stop=self._is_hopeless,
+            before_sleep=lambda state: self._not_settled(job, state),
             reraise=True,
         )
 
         async def once() -> None:
+            await self._leases.assure(job)
             await call()
 
         try:
             await tries(once)
         except LeaseLostError:
-            log.warning("lease_lost", **_facts(job))
+            # what the gateway answered so late is told here and nowhere else: the job is another worker's
+            log.warning("lease_lost", **_facts(job), late_answer=outcome)
         except psycopg.Error as error:
-            # no traceback: the database was away for a whole lease, which now lapses by itself
-            log.error("job_not_settled", **_facts(job), error=one_line(error))  # noqa: TRY400
+            # no traceback: the lease now lapses by itself
+            log.error("job_given_up", **_facts(job), error=one_line(error))  # noqa: TRY400
         else:
+            self._complain.over()
             return True
         return False
+
+    def _is_hopeless(self, state: RetryCallState) -> bool:
+        """Tell whether to give up: never while the database is away, soon when it refuses the call itself."""
+        error = state.outcome.exception() if state.outcome else None
+        is_away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return not is_away and (state.seconds_since_start or 0) > self._patience_s
+
+    def _not_settled(self, job: Job, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Exception):
+            self._complain("job_not_settled", **_facts(job), error=one_line(error))
 
 
 def _outcome(answer: Answer) -> jobs.Outcome:

@@ -1,8 +1,8 @@
 """The daemon's loop: claim, deliver, settle."""
 
 import asyncio
+import functools
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -13,14 +13,19 @@ from daemon.leases import Leases
 from daemon.pause import Pause
 from daemon.settlement import Settlement
 from daemon.wording import wake_text
+from notifier.backoff import full_jitter_s
 from notifier.complaint import Complaint, one_line
+from notifier.presence import Presence
+from notifier.sleep import Moment, SleepWatch
 from notifier.waker import Waker
 from sql import jobs
-from sql.jobs import Job
+from sql.jobs import Job, LeaseLostError
 from sql.migrate import SchemaTooOldError, require_version
+from sql.names import NameTakenError
 from sql.session import Session
 
-AWAY_MS = 1_000.0
+FIRST_RETRY_S = 0.1
+LONGEST_RETRY_S = 5.0
 TAKEN_MS = 100.0
 
 log = structlog.get_logger()
@@ -35,26 +40,32 @@ class Worker:
         gateway: Gateway,
         waker: Waker,
         stop: asyncio.Event,
+        presence: Presence,
         *,
-        identity: str,
-        queues: Sequence[str],
+        sleep: SleepWatch,
         lease_s: float,
+        renew_s: float | None = None,
         concurrency: int,
     ) -> None:
-        """Take the parts; `identity` is what stands in locked_by."""
+        """Take the parts; what the presence says of this daemon stands in locked_by."""
         self._session = session
         self._gateway = gateway
         self._waker = waker
         self._stop = stop
-        self._identity = identity
-        self._queues = deque(queues)
+        self._presence = presence
+        self._identity = presence.identity.worker
+        self._queues = deque(presence.queues)
         self._lease_s = lease_s
         self._schema_fits = False
+        self._claim_unheard = False
         self._failures = 0
         self._complain = Complaint()
-        self.leases = Leases(session, identity, lease_s=lease_s, slots=concurrency)
+        self.leases = Leases(session, self._identity, lease_s=lease_s, slots=concurrency, renew_s=renew_s)
+        self._sleep = sleep
+        sleep.tell(self.leases.doubt)
+        sleep.tell(lambda: waker.ring("slept"))
         self._pause = Pause(gateway, stop)
-        self._settlement = Settlement(session, self._pause, gateway, lease_s=lease_s)
+        self._settlement = Settlement(session, self.leases, self._pause, gateway, patience_s=lease_s)
 
     async def run(self) -> None:
         """Claim and deliver until the stop; then finish or release what is held."""
@@ -74,31 +85,39 @@ class Worker:
         held: list[Job] = []
         self._queues.rotate(-1)  # a queue that is always full must not starve the others
         try:
-            await self._check_schema()
+            await self._make_sure()
             for queue in self._queues:
-                if room > len(held) and not self._stop.is_set():
+                if room > len(held) and not any(job.alone for job in held) and not self._stop.is_set():
                     held += await self._claim_from(queue, room - len(held))
             if not held and not self._stop.is_set():
-                self._expect(await jobs.next_due_ms(self._session, self._queues))
-        except (psycopg.Error, SchemaTooOldError) as error:
+                self._expect((await jobs.pulse(self._session, self._queues)).next_due_ms)
+        except (psycopg.Error, SchemaTooOldError, NameTakenError) as error:
             self._away(error)
         else:
             self._back()
         return held
 
-    async def _check_schema(self) -> None:
-        """Claim nothing before the schema is one that this program knows; looked at once, for it only gets newer."""
+    async def _make_sure(self) -> None:
+        """Look that this program knows the schema, that the name is its own, and that every claim was heard."""
         if not self._schema_fits:
             await require_version(self._session)
-            self._schema_fits = True
+            self._schema_fits = True  # looked at once, for it only gets newer
+        if not self._presence.taken:
+            # the listener takes it too, and better; but where it cannot connect, work goes on without it
+            await self._presence.take(self._session, listens=False)
+        if self._claim_unheard:
+            for job_id in await jobs.release_unheld(self._session, self._identity, self.leases.ids):
+                log.info("job_released", job_id=job_id, reason="the answer to its claim was lost")
+            self._claim_unheard = False
 
     def _away(self, error: Exception) -> None:
-        """Try again: at once, for a new connection mends what ailed only the old one, and then once a second."""
+        """Try again: at once, for a new connection mends what ailed only the old one, and then ever later."""
         self._failures += 1
         again = self._failures > 1
-        if again and self._waker.listening:  # else the listener has said it
+        if again and self._waker.listening and not isinstance(error, NameTakenError):  # else others have said it
             self._complain("database_away", error=one_line(error))
-        self._waker.due_in(AWAY_MS if again else 0)
+        pause_s = full_jitter_s(self._failures, first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S) if again else 0
+        self._waker.due_in(pause_s * 1000)
 
     def _back(self) -> None:
         self._failures = 0
@@ -110,9 +129,12 @@ class Worker:
         self._waker.due_in(due_ms if due_ms is None else max(due_ms, TAKEN_MS))
 
     async def _claim_from(self, queue: str, room: int) -> list[Job]:
-        claimed = await jobs.claim_jobs(self._session, queue, self._identity, room, self._lease_s)
+        since, busy = Moment.now(), bool(self.leases.ids)
+        self._claim_unheard = True
+        claimed = await jobs.claim_jobs(self._session, queue, self._identity, room, self._lease_s, busy=busy)
+        self._claim_unheard = False
         for job in claimed:
-            self.leases.hold(job)
+            self.leases.hold(job, since)
             log.info("job_claimed", job_id=job.id, type=job.type, queue=queue, attempt=job.attempts)
         return claimed
 
@@ -123,13 +145,20 @@ class Worker:
             if text is None:
                 await self._settlement.fail(job, "payload.text is missing: there is nothing to say", {})
                 return
-            answer = await self._gateway.wake(text, stop=self._stop)
+            answer = await self._gateway.wake(text, stop=self._stop, assure=functools.partial(self._assure, job))
             await self._settlement.settle(job, answer)
+        except LeaseLostError:
+            log.info("job_not_sent", **_name(job), reason="its lease is another worker's by now")
         except Exception:
             # ours is the fault: the lease lapses, counted, and the next claim takes this job alone
             log.exception("delivery_crashed", **_name(job))
         finally:
             self.leases.drop(job)
+
+    async def _assure(self, job: Job) -> None:
+        """Wait until the job's lease holds, whatever the clocks did since the last look at them."""
+        self._sleep.look()
+        await self.leases.assure(job)
 
 
 def _name(job: Job) -> dict[str, Any]:

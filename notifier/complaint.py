@@ -1,10 +1,11 @@
-"""Say a lasting trouble when it begins, and then no more than once in ten seconds."""
+"""Say a lasting trouble when it begins, and then ever more seldom: a Mac may be without a network all night."""
 
 import asyncio
 
 import structlog
 
-LOG_EVERY_S = 10.0
+FIRST_PAUSE_S = 10.0
+LONGEST_PAUSE_S = 600.0
 
 log = structlog.get_logger()
 
@@ -16,13 +17,17 @@ class Complaint:
         """Begin with nothing said."""
         self.said = False
         self._next: float = 0.0
+        self._pause_s = FIRST_PAUSE_S
 
     def __call__(self, event: str, **facts: object) -> None:
         """Log the event as an error, or keep quiet."""
         now = asyncio.get_running_loop().time()
         if self.said and now < self._next:
             return
-        self.said, self._next = True, now + LOG_EVERY_S
+        if not self.said:
+            self._pause_s = FIRST_PAUSE_S
+        self.said, self._next = True, now + self._pause_s
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
         log.error(event, **facts)
 
     def over(self) -> bool:

@@ -1,89 +1,118 @@
-"""The LISTEN connection: connect, listen, prove that it lives, hear; and again after every loss."""
+"""The LISTEN connection: connect, listen, prove that it hears and lives; and again after every loss."""
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 
 import psycopg
 import structlog
-from psycopg import sql
 
 from notifier.backoff import full_jitter_s
 from notifier.complaint import Complaint, one_line
+from notifier.echo import echoes, listen
+from notifier.presence import Presence
 from notifier.waker import Waker
-from sql import jobs
-from sql.migrate import SchemaTooOldError, check_version, latest
-from sql.session import connect, deadline
+from sql.jobs import Pulse
+from sql.migrate import SchemaTooOldError, latest, require_version
+from sql.names import NameTakenError
+from sql.session import DatabaseSilentError, Line, Session, connect, deadline
 
 PULSE_DEADLINE_S = 2.5
+SLICE_S = 1.0
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
+RECHECK_S = 60.0
+CHANNEL = "agent_vault_"
+REMEDY = (
+    "DATABASE_URL leads to a transaction-mode pooler, which swallows LISTEN, so events are polled for: "
+    "set it to a session (on Supabase the session pooler, port 5432 in place of 6543)"
+)
 
 log = structlog.get_logger()
 
 
 class Listener:
-    """Listens on the channels of some queues and rings the waker, for ever."""
+    """Listens on the channels of a daemon's queues and rings the waker, for ever."""
 
-    def __init__(self, dsn: str, queues: Sequence[str], waker: Waker, *, name: str, pulse_s: float) -> None:
-        """Take the connection string, the queues, the bell to ring and the seconds between two pulses."""
+    def __init__(self, dsn: str, presence: Presence, waker: Waker, session: Session, *, pulse_s: float) -> None:
+        """Take the connection string, whose presence it keeps, the bell, the other connection, and the pulse."""
         self._dsn = dsn
-        self._queues = queues
+        self._presence = presence
         self._waker = waker
-        self._name = name
+        self._session = session
         self._pulse_s = pulse_s
         self._failures = 0
         self._complain = Complaint()
         self._known = latest()
+        self._is_deaf = False
+        self._doubted = asyncio.Event()
 
     async def run(self) -> None:
         """Listen, and come back after every loss; only cancelling ends it."""
         while True:
+            began = asyncio.get_running_loop().time()
             try:
-                await self._listen()
-            except (psycopg.Error, SchemaTooOldError) as error:
+                if not await self._listen():
+                    await self._go_without()
+            except (psycopg.Error, SchemaTooOldError, NameTakenError) as error:
                 self._lost(error)
-            await asyncio.sleep(
-                full_jitter_s(self._failures, first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S) + FIRST_RETRY_S
-            )
+            # a try that took its time, as one that nobody answers does, has waited already
+            pause_s = full_jitter_s(self._failures, first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S)
+            await asyncio.sleep(max(FIRST_RETRY_S, began + pause_s - asyncio.get_running_loop().time()))
 
-    async def _listen(self) -> None:
-        connection = await connect(self._dsn, name=f"{self._name} listen")
+    def doubt(self) -> None:
+        """Prove at once that the connection lives, and drain what came meanwhile: the machine slept."""
+        self._doubted.set()
+
+    async def _listen(self) -> bool:
+        """Listen until the connection is lost, which raises; False when it cannot hear."""
+        connection = await connect(self._dsn, name=f"agent-daemon {self._presence.identity.daemon} listen")
         try:
-            with deadline(connection, PULSE_DEADLINE_S):
-                await self._subscribe(connection)
-            await self._pulse(connection)
+            await self._subscribe(connection)
+            if not await echoes(connection, self._session, self._heard):
+                return False
+            line = Line(connection, deadline_s=PULSE_DEADLINE_S)
+            await self._presence.take(line, listens=True)
+            self._act_on(await self._presence.pulse(line))
             self._up()
             while True:
                 await self._hear(connection)
-                await self._pulse(connection)
+                self._act_on(await self._presence.pulse(line))
+        except DatabaseSilentError:
+            # the network is gone, and with it the other connection, whose statement would wait far longer
+            self._session.cut()
+            raise
         finally:
             self._waker.listening = False
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
 
     async def _subscribe(self, connection: psycopg.AsyncConnection) -> None:
-        found = await check_version(connection)
+        found = await require_version(Line(connection, deadline_s=PULSE_DEADLINE_S))
         if found > self._known:
             log.info("schema_newer", found=found, known=self._known)
             self._known = found  # once is enough: it stays newer
-        for queue in self._queues:
-            await connection.execute(sql.SQL("listen {}").format(sql.Identifier(f"agent_vault_{queue}")))
+        with deadline(connection, PULSE_DEADLINE_S):
+            for queue in self._presence.queues:
+                await listen(connection, CHANNEL + queue)
 
     async def _hear(self, connection: psycopg.AsyncConnection) -> None:
-        """Ring for each notification until the next pulse is due.
+        """Ring for each notification until the next pulse is due, or the connection is doubted.
 
         The pulse must come between two `notifies()`: a statement beside a running one hangs. What arrives during
         the pulse is kept by psycopg and comes out of the next call.
         """
-        async for heard in connection.notifies(timeout=self._pulse_s):
-            queue = heard.channel.removeprefix("agent_vault_")
-            log.debug("notified", queue=queue)
-            self._waker.ring("notified")
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._pulse_s
+        while (left_s := until - clock()) > 0 and not self._doubted.is_set():
+            async for notification in connection.notifies(timeout=min(left_s, SLICE_S)):
+                self._heard(notification.channel)
+        self._doubted.clear()
 
-    async def _pulse(self, connection: psycopg.AsyncConnection) -> None:
-        with deadline(connection, PULSE_DEADLINE_S):
-            pulse = await jobs.pulse(connection, self._queues)
+    def _heard(self, channel: str) -> None:
+        log.debug("notified", queue=channel.removeprefix(CHANNEL))
+        self._waker.ring("notified")
+
+    def _act_on(self, pulse: Pulse) -> None:
         if pulse.work_waits:
             self._waker.ring("work_waits")
         else:
@@ -92,11 +121,29 @@ class Listener:
     def _up(self) -> None:
         self._failures = 0
         self._complain.over()
+        self._is_deaf = False
         self._waker.listening = True
-        log.info("listener_up", queues=list(self._queues), name=self._name)
+        log.info("listener_up", queues=list(self._presence.queues), name=self._presence.identity.daemon)
         self._waker.ring("listener_up")  # whatever came while nobody listened
+
+    async def _go_without(self) -> None:
+        """Keep the pulse over the other connection while the waker polls; look again from time to time."""
+        if not self._is_deaf:
+            self._is_deaf = True
+            log.warning("notifications_swallowed", poll_s=self._waker.poll_s, remedy=REMEDY)
+        self._failures = 0
+        until = asyncio.get_running_loop().time() + RECHECK_S
+        await self._presence.take(self._session, listens=False)
+        while asyncio.get_running_loop().time() < until:
+            self._act_on(await self._presence.pulse(self._session))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pulse_s):
+                    await self._doubted.wait()
+            self._doubted.clear()
 
     def _lost(self, error: Exception) -> None:
         self._failures += 1
+        if isinstance(error, NameTakenError):
+            return  # said by the presence
         event = "schema_too_old" if isinstance(error, SchemaTooOldError) else "listener_lost"
         self._complain(event, error=one_line(error), failures=self._failures)

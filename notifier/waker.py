@@ -8,7 +8,7 @@ class Waker:
 
     def __init__(self, *, poll_s: float) -> None:
         """Poll every poll_s seconds while nobody listens; 0 never polls."""
-        self._poll_s = poll_s
+        self.poll_s = poll_s
         self._rung = asyncio.Event()
         self._reasons: set[str] = set()
         self._due_at: float | None = None
@@ -56,8 +56,8 @@ class Waker:
         times = []
         if self._due_at is not None:
             times.append(max(0.0, self._due_at - asyncio.get_running_loop().time()))
-        if not self._listening and self._poll_s:
-            times.append(self._poll_s)
+        if not self._listening and self.poll_s:
+            times.append(self.poll_s)
         return min(times, default=None)
 
     def _overdue(self) -> str:

@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 
-from sql.session import Session
+from sql.session import Session, Statements
 
 LEASE_LOST = "JB001"
 
@@ -40,6 +40,12 @@ class Job:
     max_attempts: int
     claims: int
     run_at: datetime
+    lapses: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Tell whether its worker must hold nothing beside it: another worker fell silent with it."""
+        return self.lapses > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +57,25 @@ class Pulse:
     next_due_ms: float | None
 
 
-async def claim_jobs(session: Session, queue: str, worker: str, limit: int, lease_s: float) -> list[Job]:
-    """Lease up to `limit` due jobs of a queue, the longest due first."""
+async def claim_jobs(  # noqa: PLR0913 - one call, one statement
+    session: Session, queue: str, worker: str, limit: int, lease_s: float, *, busy: bool = False
+) -> list[Job]:
+    """Lease up to `limit` due jobs of a queue, the longest due first.
+
+    One that lapsed before comes alone, and only to a worker that holds no other (`busy`).
+    """
     rows = await session.fetch(
-        "select id, type, queue, wake_text, trigger_name, learning_id, attempts, max_attempts, claims, run_at"
-        " from agent_vault.claim_jobs(%s, %s, %s, %s)",
-        [queue, worker, limit, lease_s],
+        "select id, type, queue, wake_text, trigger_name, learning_id, attempts, max_attempts, claims, run_at, lapses"
+        " from agent_vault.claim_jobs(%s, %s, %s, %s, p_busy => %s)",
+        [queue, worker, limit, lease_s, busy],
     )
     return [Job(*row) for row in rows]
+
+
+async def release_unheld(session: Session, worker: str, held: Sequence[UUID]) -> list[UUID]:
+    """Give back what a worker claimed and never heard of; `held` are the jobs that it knows of."""
+    rows = await session.fetch("select * from agent_vault.release_unheld(%s, %s)", [worker, list(held)])
+    return [row[0] for row in rows]
 
 
 async def extend_jobs(session: Session, worker: str, jobs: Sequence[Job], lease_s: float) -> set[UUID]:
@@ -112,15 +129,9 @@ async def _settle(session: Session, job: Job, function: str, places: str, *argum
     return rows[0][0]
 
 
-PULSE = "select database_time, work_waits, next_due_ms from agent_vault.pulse(%s)"
-
-
-async def pulse(connection: psycopg.AsyncConnection, queues: Sequence[str]) -> Pulse:
-    """Ask the database, on the connection that listens, for its time and for what waits in these queues."""
-    cursor = await connection.execute(PULSE, [list(queues)])
-    return Pulse(*(await cursor.fetchall())[0])
-
-
-async def next_due_ms(session: Session, queues: Sequence[str]) -> float | None:
-    """Return the milliseconds until a job of these queues is due or a lease lapses; None: nothing is under way."""
-    return Pulse(*(await session.fetch(PULSE, [list(queues)]))[0]).next_due_ms
+async def pulse(session: Statements, queues: Sequence[str]) -> Pulse:
+    """Ask for the database's time and for what waits in these queues."""
+    rows = await session.fetch(
+        "select database_time, work_waits, next_due_ms from agent_vault.pulse(%s)", [list(queues)]
+    )
+    return Pulse(*rows[0])

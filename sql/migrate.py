@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from sql.session import Session
+from sql.session import Statements
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -109,19 +109,11 @@ SCHEMA_VERSION = "select agent_vault.schema_version()"
 NO_SCHEMA = (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName)
 
 
-async def check_version(connection: psycopg.AsyncConnection) -> int:
-    """Return the schema's version, over a connection; a newer one than this code knows is fine.
+async def require_version(session: Statements) -> int:
+    """Return the schema's version; a newer one than this code knows is fine.
 
     Raises SchemaTooOldError when `agent-vault migrate` must run first, and psycopg.Error.
     """
-    try:
-        return _new_enough(await (await connection.execute(SCHEMA_VERSION)).fetchall())
-    except NO_SCHEMA:
-        raise SchemaTooOldError(None, latest()) from None
-
-
-async def require_version(session: Session) -> int:
-    """Return the schema's version, over a session; otherwise as check_version."""
     try:
         return _new_enough(await session.fetch(SCHEMA_VERSION))
     except NO_SCHEMA:

@@ -1,16 +1,30 @@
-"""One database connection: opened when it is needed, dropped when it fails, with a deadline on every statement."""
+"""A database connection with a deadline on every statement, enforced from outside the driver."""
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import psycopg
 from psycopg.types.json import set_json_loads
 
+ADDRESS_S = (
+    4  # for each address of the host; so a try that a dead network swallows costs less than the longest back-off
+)
 CONNECT_S = 10.0
+
+
+class DatabaseSilentError(psycopg.OperationalError):
+    """No answer came within the deadline, and the connection was broken off; nobody knows what became of the call."""
+
+
+class Statements(Protocol):
+    """Whatever runs a statement and gives its rows."""
+
+    async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement. Raises psycopg.Error."""
 
 
 @contextlib.contextmanager
@@ -20,23 +34,38 @@ def deadline(connection: psycopg.AsyncConnection, seconds: float) -> Iterator[No
     It shuts down a duplicate of the socket: libpq keeps its own descriptor. Cancelling the waiting task is no
     substitute, since psycopg then asks the server to cancel, over a network that may be gone.
 
-    Raises psycopg.OperationalError where the process has no descriptor left for the duplicate.
+    Raises DatabaseSilentError when the time is up, and psycopg.OperationalError where the process has no descriptor
+    left for the duplicate.
     """
+    over = False
+    with _twin(connection) as twin:
+
+        def end() -> None:
+            nonlocal over
+            over = True
+            _shut(twin)
+
+        timer = asyncio.get_running_loop().call_later(seconds, end)
+        try:
+            yield
+        except psycopg.Error as error:
+            if over and error.sqlstate is None:
+                raise DatabaseSilentError(f"no answer from the database within {seconds:g} s") from error
+            raise
+        finally:
+            timer.cancel()
+
+
+def _twin(connection: psycopg.AsyncConnection) -> socket.socket:
     try:
-        twin = socket.fromfd(connection.fileno(), socket.AF_UNSPEC, socket.SOCK_STREAM)
+        return socket.fromfd(connection.fileno(), socket.AF_UNSPEC, socket.SOCK_STREAM)
     except OSError as error:  # no file descriptor is left in this process
         raise psycopg.OperationalError(f"no deadline for the statement: {error}") from error
 
-    def end() -> None:
-        with contextlib.suppress(OSError):
-            twin.shutdown(socket.SHUT_RDWR)
 
-    timer = asyncio.get_running_loop().call_later(seconds, end)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        twin.close()
+def _shut(twin: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        twin.shutdown(socket.SHUT_RDWR)
 
 
 async def connect(dsn: str, *, name: str) -> psycopg.AsyncConnection:
@@ -48,7 +77,12 @@ async def connect(dsn: str, *, name: str) -> psycopg.AsyncConnection:
     try:
         async with asyncio.timeout(CONNECT_S):
             connection = await psycopg.AsyncConnection.connect(
-                dsn, autocommit=True, prepare_threshold=None, application_name=name, client_encoding="utf8"
+                dsn,
+                autocommit=True,
+                prepare_threshold=None,
+                application_name=name,
+                client_encoding="utf8",
+                connect_timeout=ADDRESS_S,
             )
     except TimeoutError as error:
         raise psycopg.OperationalError(f"no answer from the database within {CONNECT_S:.0f} s") from error
@@ -63,6 +97,21 @@ def _raw(text: str | bytes) -> msgspec.Raw:
     return msgspec.Raw(text.encode() if isinstance(text, str) else text)
 
 
+class Line:
+    """An open connection, with a deadline on every statement; who opened it closes it."""
+
+    def __init__(self, connection: psycopg.AsyncConnection, *, deadline_s: float) -> None:
+        """Take the connection and the seconds that a statement may take."""
+        self._connection = connection
+        self._deadline_s = deadline_s
+
+    async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows. Raises psycopg.Error."""
+        with deadline(self._connection, self._deadline_s):
+            cursor = await self._connection.execute(query.encode(), arguments)
+            return await cursor.fetchall() if cursor.description else []
+
+
 class Session:
     """One connection, shared by the tasks of a process: one statement at a time, each within its deadline."""
 
@@ -73,6 +122,7 @@ class Session:
         self._deadline_s = deadline_s
         self._lock = asyncio.Lock()
         self._connection: psycopg.AsyncConnection | None = None
+        self._is_cut = False
 
     async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows.
@@ -82,9 +132,7 @@ class Session:
         async with self._lock:
             connection = await self._ready()
             try:
-                with deadline(connection, self._deadline_s):
-                    cursor = await connection.execute(query.encode(), arguments)
-                    return await cursor.fetchall()
+                return await Line(connection, deadline_s=self._deadline_s).fetch(query, arguments)
             finally:
                 if connection.broken or connection.closed:
                     await self._drop()
@@ -94,17 +142,26 @@ class Session:
         with contextlib.suppress(psycopg.Error):
             await self.fetch("select 1")
 
+    def cut(self) -> None:
+        """Break the connection off: whoever waits for it gets an error at once, and the next call opens a new one."""
+        if self._connection is not None:
+            self._is_cut = True
+            with contextlib.suppress(psycopg.OperationalError), _twin(self._connection) as twin:
+                _shut(twin)
+
     async def close(self) -> None:
         """Close the connection."""
         async with self._lock:
             await self._drop()
 
     async def _ready(self) -> psycopg.AsyncConnection:
+        if self._is_cut:
+            await self._drop()
         if self._connection is None:
             self._connection = await connect(self._dsn, name=self._name)
         return self._connection
 
     async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._is_cut = self._connection, None, False
         if connection is not None:
             await connection.close()

@@ -1,18 +1,20 @@
 -- The daemon's claim: what it needs of each job and nothing else, so that no foreign payload can break the reading.
+-- p_busy says that the worker holds jobs already; see lease_jobs.
 create or replace function agent_vault.claim_jobs(
-  p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_run_after timestamptz default null
+  p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_run_after timestamptz default null,
+  p_busy boolean default false
 ) returns table (
   id uuid, type text, queue text, wake_text text, trigger_name text, learning_id uuid,
-  attempts int, max_attempts int, claims int, run_at timestamptz
+  attempts int, max_attempts int, claims int, run_at timestamptz, lapses int
 )
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare
-  v_ids uuid[] := agent_vault.lease_jobs(p_queue, p_worker, p_limit, p_lease_s, true, p_run_after);
+  v_ids uuid[] := agent_vault.lease_jobs(p_queue, p_worker, p_limit, p_lease_s, true, p_run_after, p_busy);
 begin
   return query
   select j.id, j.type, j.queue, j.payload ->> 'text', j.payload ->> 'trigger_name', j.learning_id,
-    j.attempts, j.max_attempts, j.claims, j.run_at
+    j.attempts, j.max_attempts, j.claims, j.run_at, j.lapses
   from public.jobs j where j.id = any(v_ids) order by j.run_at, j.created_at;
 end
 $$;

@@ -1,18 +1,22 @@
 -- Extends the leases of a worker by p_lease_s seconds from now and answers which it still holds. A lease that lapsed
--- while claims stood still is revived: a sleep or an outage of the database spends nothing.
+-- while claims stood still is revived, whatever the lapse made of the job: a sleep or an outage of the database spends
+-- nothing. Settling needs a lease that holds, so a worker that was silent for too long extends first.
 create or replace function agent_vault.extend_jobs(
   p_worker text, p_job_ids uuid[], p_claims int[], p_lease_s double precision
 ) returns setof uuid
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
 begin
   return query
   update public.jobs j set
     status = 'processing',
     lease_until = now() + make_interval(secs => p_lease_s),
+    lapses = case when j.status = 'processing' then j.lapses else j.lapses - 1 end,
+    outcome = case when j.status = 'failed' then null else j.outcome end,
+    finished_at = null,
     updated_at = now()
   from unnest(p_job_ids, p_claims) as held (id, claims)
   where j.id = any(p_job_ids) and j.id = held.id and j.claims = held.claims and j.locked_by = p_worker
-    and j.status in ('processing', 'queued')
+    and (j.status in ('processing', 'queued') or j.status = 'failed' and j.outcome = '{"reason": "lapsed"}')
   returning j.id;
 end
 $$;

@@ -1,20 +1,22 @@
 -- Claims up to p_limit due jobs of one queue for p_lease_s seconds, in the order of run_at, then the oldest.
 -- Every claim first returns the lapsed leases of its queue, so nobody else has to sweep. A job that lapsed before is
--- claimed alone: if it kills its worker, it takes no neighbour along. With p_run_after, a low-water mark, the scan
+-- claimed alone, by a worker that is not busy with others: if it kills that worker, it takes no neighbour along. A busy
+-- worker that finds it at the head of the queue gets nothing, so that it comes to an end and can take it. With p_run_after, a low-water mark, the scan
 -- starts there and does not walk over the index entries of finished jobs that an old transaction keeps alive.
 create or replace function agent_vault.lease_jobs(
-  p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_fenced boolean, p_run_after timestamptz
+  p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_fenced boolean, p_run_after timestamptz,
+  p_busy boolean
 ) returns uuid[]
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
 declare
   v_ids uuid[];
 begin
   perform agent_vault.return_lapsed(p_queue);
   with due as materialized (
-    select j.id, j.locked_by is not null as lapsed,
+    select j.id, j.lapses > 0 as lapsed,
       row_number() over (order by j.run_at, j.created_at) as place
     from (
-      select c.id, c.locked_by, c.run_at, c.created_at from public.jobs c
+      select c.id, c.lapses, c.run_at, c.created_at from public.jobs c
       where c.status = 'queued' and c.queue = p_queue and c.run_at <= now()
         and c.run_at >= coalesce(p_run_after, '-infinity')
       order by c.run_at, c.created_at limit p_limit
@@ -24,7 +26,7 @@ begin
     select d.lapsed from due d where d.place = 1
   )
   select coalesce(array_agg(d.id), '{}') into v_ids from due d, first f
-  where case when f.lapsed then d.place = 1 else not d.lapsed end;
+  where case when f.lapsed then d.place = 1 and not p_busy else not d.lapsed end;
 
   update public.jobs j set
     status = 'processing',

@@ -3,7 +3,7 @@
 create or replace function agent_vault.release_job(
   p_job_id uuid, p_claims int, p_delay_s double precision, p_reason text
 ) returns void
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
 begin
   update public.jobs j set
     status = 'queued',
@@ -13,7 +13,7 @@ begin
     attempts = greatest(j.attempts - 1, 0),
     last_error = p_reason,
     updated_at = now()
-  where j.id = p_job_id and j.claims = p_claims and j.status = 'processing';
+  where j.id = p_job_id and j.claims = p_claims and j.status = 'processing' and j.lease_until >= now();
   if not found then
     perform agent_vault.lease_lost(p_job_id, p_claims);
   end if;

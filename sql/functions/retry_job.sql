@@ -3,7 +3,7 @@
 create or replace function agent_vault.retry_job(
   p_job_id uuid, p_claims int, p_delay_s double precision, p_error text, p_outcome jsonb
 ) returns text
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
 declare
   v_status text;
 begin
@@ -16,7 +16,7 @@ begin
     outcome = p_outcome,
     last_error = p_error,
     updated_at = now()
-  where j.id = p_job_id and j.claims = p_claims and j.status = 'processing'
+  where j.id = p_job_id and j.claims = p_claims and j.status = 'processing' and j.lease_until >= now()
   returning j.status into v_status;
   if not found then
     perform agent_vault.lease_lost(p_job_id, p_claims);

@@ -1,7 +1,7 @@
 -- Puts the jobs of a queue whose lease lapsed back: queued, or failed when no attempt is left. The attempt stays
--- counted. locked_by is kept: it lets the worker revive the lease, and marks the job as one to be claimed alone.
+-- counted. locked_by is kept: it lets the worker revive the lease. lapses marks the job as one to be claimed alone.
 create or replace function agent_vault.return_lapsed(p_queue text) returns void
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
 declare
   v_ids uuid[];
 begin
@@ -17,6 +17,7 @@ begin
     status = case when j.attempts < j.max_attempts then 'queued' else 'failed' end,
     run_at = now(),
     lease_until = null,
+    lapses = j.lapses + 1,
     finished_at = case when j.attempts < j.max_attempts then null else clock_timestamp() end,
     outcome = case when j.attempts < j.max_attempts then j.outcome else '{"reason": "lapsed"}'::jsonb end,
     last_error = 'lease lapsed: its worker gave no sign of life',

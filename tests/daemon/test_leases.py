@@ -52,7 +52,7 @@ async def test_dropping_an_older_claim_keeps_the_newer(session: Session, databas
     with capture_logs() as lines:
         await leases._extend()
     assert [] == lines
-    assert [new] == list(leases._held.values())
+    assert [new] == [held.job for held in leases._held.values()]
 
 
 async def test_what_is_settled_while_it_is_renewed_was_not_lost(session: Session, database: psycopg.Connection) -> None:

@@ -74,7 +74,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "Ann's Mac.local")
     loaded = load()
     assert ("http://127.0.0.1:18789", "/hooks", "Ann-s-Mac") == (loaded.gateway_url, loaded.hooks_path, loaded.name)
-    assert (("default",), 4, 60, 5, 5) == (
+    assert (("default",), 4, 60, 1, 5) == (
         loaded.queues, loaded.concurrency, loaded.lease_s, loaded.poll_s, loaded.pulse_s,
     )  # fmt: skip
     assert ("info", (), None) == (loaded.log_level, loaded.notes, loaded.config)
@@ -350,6 +350,6 @@ def test_environment_names() -> None:
         "DATABASE_URL", "OPENCLAW_HOOK_TOKEN", "OPENCLAW_GATEWAY_TOKEN", "GATEWAY_HTTP_URL", "OPENCLAW_ENV_FILE",
         "OPENCLAW_CONFIG_PATH", "CREDENTIALS_DIRECTORY", "DAEMON_CONFIG", "DAEMON_HOOKS_PATH", "DAEMON_NAME",
         "DAEMON_ALLOW_REMOTE_GATEWAY", "DAEMON_QUEUES", "DAEMON_CONCURRENCY", "DAEMON_LEASE_S", "DAEMON_POLL_S",
-        "DAEMON_PULSE_S", "DAEMON_LOG_LEVEL",
+        "DAEMON_PULSE_S", "DAEMON_RENEW_S", "DAEMON_LOG_LEVEL",
     } == ENVIRONMENT_NAMES  # fmt: skip
     assert {"notes"} == DaemonSettings.model_fields.keys() - settings_of(DaemonSettings).keys()

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
+from daemon.leases import Leases
 from daemon.pause import Pause
 from daemon.settlement import Settlement
 from notifier import backoff
@@ -27,10 +28,14 @@ def longest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff.random, "uniform", lambda _least, most: most)
 
 
-def settlement(session: Session, *, lease_s: float = 60) -> Settlement:
-    """One whose gateway is not asked anything."""
+async def settle(session: Session, job: jobs.Job, answer: Answer, *, patience_s: float = 60) -> None:
+    """Settle a held job; the gateway is not asked anything."""
     gateway = Gateway("http://127.0.0.1:18789", "/hooks", "token")
-    return Settlement(session, Pause(gateway, asyncio.Event()), gateway, lease_s=lease_s)
+    leases = Leases(session, "me", lease_s=60, slots=1)
+    leases.hold(job)
+    await Settlement(session, leases, Pause(gateway, asyncio.Event()), gateway, patience_s=patience_s).settle(
+        job, answer
+    )
 
 
 async def claim(session: Session) -> jobs.Job:
@@ -46,7 +51,7 @@ async def test_a_failed_turn_waits_longer_each_time(
 ) -> None:
     """The retry is a row with a later run_at: five seconds at most at first, ten minutes in the end."""
     (job_id,) = insert(database, attempts=attempts - 1, max_attempts=10)
-    await settlement(session).settle(await claim(session), Answer(Verdict.FAILED, 500, "no"))
+    await settle(session, await claim(session), Answer(Verdict.FAILED, 500, "no"))
     waiting = row(database, job_id)
     assert ("queued", attempts, "500: no") == (waiting["status"], waiting["attempts"], waiting["last_error"])
     assert timedelta(seconds=delay_s) == waiting["run_at"] - waiting["updated_at"]
@@ -55,7 +60,7 @@ async def test_a_failed_turn_waits_longer_each_time(
 async def test_a_failed_turn_waits_as_long_as_the_gateway_says(session: Session, database: psycopg.Connection) -> None:
     """Retry-After is the least."""
     (job_id,) = insert(database)
-    await settlement(session).settle(await claim(session), Answer(Verdict.FAILED, 500, "no", retry_after_s=900))
+    await settle(session, await claim(session), Answer(Verdict.FAILED, 500, "no", retry_after_s=900))
     waiting = row(database, job_id)
     assert timedelta(seconds=900) == waiting["run_at"] - waiting["updated_at"]
 
@@ -67,7 +72,7 @@ async def test_an_absent_gateway_spends_nothing(
     """The job is due at once, whatever Retry-After says: the pause knows when the gateway is back."""
     (job_id,) = insert(database, attempts=2)
     verdict = Verdict.MISCONFIGURED if status in {401, 429} else Verdict.UNAVAILABLE
-    await settlement(session).settle(await claim(session), Answer(verdict, status, "no", retry_after_s=60))
+    await settle(session, await claim(session), Answer(verdict, status, "no", retry_after_s=60))
     waiting = row(database, job_id)
     assert ("queued", 2, None) == (waiting["status"], waiting["attempts"], waiting["locked_by"])
     assert waiting["run_at"] == waiting["updated_at"]
@@ -93,22 +98,26 @@ async def test_a_database_that_is_away_is_told_later(dsn: str, session: Session,
     job = await claim(session)
     away = Unreachable(dsn, name="test")
     with capture_logs() as lines:
-        await settlement(away).settle(job, Answer(Verdict.ACCEPTED, 200))
+        await settle(away, job, Answer(Verdict.ACCEPTED, 200))
     await away.close()
-    assert ["job_delivered"] == [line["event"] for line in lines]
+    assert ["job_not_settled", "job_delivered"] == [line["event"] for line in lines]
     done = row(database, job_id)
     assert "done" == done["status"]
     assert done["locked_at"] < done["delivered_at"] < done["finished_at"]
 
 
-async def test_a_database_that_stays_away_gets_the_job_back(session: Session, database: psycopg.Connection) -> None:
-    """After a whole lease it gives up, in a line: the lease lapses and the job goes on from there."""
+async def test_a_database_that_refuses_the_call_gets_the_job_back(
+    session: Session, database: psycopg.Connection
+) -> None:
+    """What no waiting mends is given up, in a line: the lease lapses and the job goes on from there."""
     (job_id,) = insert(database)
     job = await claim(session)
     database.execute("alter function agent_vault.complete_job rename to gone")
     with capture_logs() as lines:
-        await settlement(session, lease_s=0.1).settle(job, Answer(Verdict.ACCEPTED, 200))
-    assert [("job_not_settled", str(job_id))] == [(line["event"], str(line["job_id"])) for line in lines]
+        await settle(session, job, Answer(Verdict.ACCEPTED, 200), patience_s=0.1)
+    assert [("job_not_settled", job_id), ("job_given_up", job_id)] == [
+        (line["event"], line["job_id"]) for line in lines
+    ]
     assert "processing" == row(database, job_id)["status"]
 
 
@@ -120,7 +129,7 @@ async def test_a_lost_lease_is_a_line_and_no_error(session: Session, database: p
     before = row(database, job_id)
     with capture_logs() as lines:
         for verdict in Verdict:
-            await settlement(session).settle(job, Answer(verdict, 200, "x"))
+            await settle(session, job, Answer(verdict, 200, "x"))
     assert len(Verdict) == [line["event"] for line in lines].count("lease_lost")
     assert before == row(database, job_id)
 

@@ -14,8 +14,11 @@ from programs import until
 
 from daemon.gateway import Gateway
 from daemon.worker import Worker
+from notifier.presence import Presence
+from notifier.sleep import SleepWatch
 from notifier.waker import Waker
 from sql.migrate import latest, routines
+from sql.names import Identity
 from sql.session import Session
 
 COUNTED_OLD_SCHEMA = """
@@ -24,14 +27,11 @@ create or replace function agent_vault.schema_version() returns int language sql
 $$ select (nextval('public.looks') * 0)::int $$
 """
 PULSE_REFUSED_TO_THE_LISTENER = """
-alter function agent_vault.pulse(text[]) rename to real_pulse;
-create function agent_vault.pulse(p_queues text[])
-returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision) language plpgsql as $$
+create or replace function agent_vault.keep_name(p_daemon text, p_worker text, p_queues text[])
+returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision, has_name boolean)
+language plpgsql as $$
 begin
-  if current_setting('application_name') like '%listen' then
-    raise exception 'nobody may listen';
-  end if;
-  return query select * from agent_vault.real_pulse(p_queues);
+  raise exception 'nobody may listen';
 end
 $$
 """
@@ -82,7 +82,9 @@ async def test_a_ring_during_the_claim_makes_another() -> None:
     stop, waker = asyncio.Event(), Waker(poll_s=0)
     session = EmptyHanded(lambda: waker.ring("notified"), stop)
     gateway = Gateway("http://127.0.0.1:18789", "/hooks", "token")
-    await Worker(session, gateway, waker, stop, identity="me", queues=["default"], lease_s=60, concurrency=1).run()
+    presence = Presence(Identity("me", "1"), ["default"])
+    presence.taken = True
+    await Worker(session, gateway, waker, stop, presence, sleep=SleepWatch(), lease_s=60, concurrency=1).run()
     assert 2 == session.claims
 
 
@@ -258,8 +260,8 @@ async def test_queues_separate_two_daemons(
         for queue in ("mail", "chat", "nobody"):
             insert(database, 10, text=queue, queue=queue)
         async with (
-            daemon(dsn, fake.url, tmp_path, queues="mail") as mail,
-            daemon(dsn, other.url, tmp_path, queues="chat"),
+            daemon(dsn, fake.url, tmp_path, queues="mail", name="mail") as mail,
+            daemon(dsn, other.url, tmp_path, queues="chat", name="chat"),
         ):
             await become(database, mail, done=20, queued=10)
     assert {"mail"} == {text.split()[0] for text in fake.wakes}

@@ -17,41 +17,50 @@ Toward = Literal["server", "client"]
 
 @dataclass(eq=False, slots=True)
 class Stall:
-    """A point of one direction's stream at which its bytes wait: after so many, or before those that hold a mark."""
+    """A point in one direction of one connection at which its bytes wait: whichever connection comes to it first.
+
+    That is after so many bytes, or at bytes that hold a mark. With `answers` the mark itself passes, and what comes
+    back after it waits.
+    """
 
     toward: Toward
-    after_bytes: int | None = None
-    at: bytes | None = None
+    after_bytes: int = 0
+    at: bytes = b""
+    answers: bool = False
+    link: "Link | None" = None
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
-    _tail: bytes = b""
+    _tails: dict["Link", bytes] = field(default_factory=dict)
 
-    def passing(self, chunk: bytes) -> int:
-        """Return how many bytes of the next chunk still pass."""
-        if self.released.is_set():
-            return len(chunk)
-        if self.reached.is_set():
-            return 0
-        passing = self._until_mark(chunk) if self.at else self._until_count(chunk)
-        if passing < len(chunk):
-            self.reached.set()
-        return passing
+    def passing(self, link: "Link", chunk: bytes, toward: Toward) -> int:
+        """Return how many bytes of a connection's next chunk pass."""
+        if self.link is None and toward == self.toward and not self.released.is_set():
+            return self._look(link, chunk)
+        held = self._held_direction() if self.link is link and not self.released.is_set() else None
+        return 0 if held == toward else len(chunk)
 
     def release(self) -> None:
         """Let everything through, also what waited."""
         self.released.set()
 
-    def _until_mark(self, chunk: bytes) -> int:
-        # a mark may lie across two chunks; then the second alone is held
-        seen = self._tail + chunk
-        found = seen.find(self.at) >= 0
-        self._tail = seen[-len(self.at) :]
-        return 0 if found else len(chunk)
+    def _held_direction(self) -> Toward:
+        return "client" if self.answers else self.toward
 
-    def _until_count(self, chunk: bytes) -> int:
-        passing = min(len(chunk), self.after_bytes or 0)
-        self.after_bytes = (self.after_bytes or 0) - passing
+    def _look(self, link: "Link", chunk: bytes) -> int:
+        passing = self._until_mark(link, chunk) if self.at else min(len(chunk), self.after_bytes)
+        if not self.at:
+            self.after_bytes -= passing
+        if passing < len(chunk):
+            self.link = link
+            self.reached.set()
+            return len(chunk) if self.answers else passing
         return passing
+
+    def _until_mark(self, link: "Link", chunk: bytes) -> int:
+        # a mark may lie across two chunks; then the second alone is held
+        seen = self._tails.get(link, b"") + chunk
+        self._tails[link] = seen[-len(self.at) :]
+        return 0 if self.at in seen else len(chunk)
 
 
 class Link:
@@ -110,8 +119,8 @@ class Link:
             await self._forward(chunk, sink, toward)
 
     async def _forward(self, chunk: bytes, sink: asyncio.StreamWriter, toward: Toward) -> None:
-        for stall in [one for one in self.proxy.stalls if one.toward == toward]:
-            passing = stall.passing(chunk)
+        for stall in list(self.proxy.stalls):
+            passing = stall.passing(self, chunk, toward)
             if passing < len(chunk):
                 await self._send(chunk[:passing], sink, toward)
                 chunk = chunk[passing:]
@@ -177,9 +186,9 @@ class Proxy:
         for link in self.links:
             link.reset()
 
-    def stall(self, toward: Toward, *, after_bytes: int | None = None, at: bytes | None = None) -> Stall:
-        """Hold back one direction of all connections: after so many more bytes, or from a mark on."""
-        one = Stall(toward, after_bytes=after_bytes, at=at)
+    def stall(self, toward: Toward, *, after_bytes: int = 0, at: bytes = b"", answers: bool = False) -> Stall:
+        """Hold back one direction of whichever connection comes first to this point; see Stall."""
+        one = Stall(toward, after_bytes, at, answers)
         self.stalls.append(one)
         return one
 

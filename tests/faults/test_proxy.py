@@ -143,6 +143,20 @@ async def test_it_stalls_at_a_mark(wire: Proxy, call: Call) -> None:
     assert b"rk" == await reader.readexactly(2)
 
 
+async def test_it_stalls_the_answers_to_a_mark(wire: Proxy, call: Call) -> None:
+    """The marked bytes arrive, what comes back waits, and another connection is not touched."""
+    stall = wire.stall("server", at=b"mark", answers=True)
+    reader, writer = await call()
+    other_reader, other_writer = await call()
+    writer.write(b"mark")
+    await stall.reached.wait()
+    assert await silent(reader)
+    other_writer.write(b"mark")
+    assert b"mark" == await other_reader.readexactly(4)
+    wire.release()
+    assert b"mark" == await reader.readexactly(4)
+
+
 @pytest.mark.parametrize("crash", ["immediate", "kill"])
 async def test_a_crashed_server_comes_back_with_what_it_committed(crash: str) -> None:
     """Both ways to crash it break the connections; a start recovers."""

@@ -10,14 +10,18 @@ from structlog.testing import capture_logs
 from notifier.complaint import Complaint, one_line
 
 
-async def test_a_lasting_trouble_is_said_every_ten_seconds(clock: Clock) -> None:
-    """A minute of failures, ten a second, is six lines."""
+async def test_a_lasting_trouble_is_said_ever_more_seldom(clock: Clock) -> None:
+    """Failures ten times a second are a line at once, after 10, 20, 40, … seconds, and then every ten minutes."""
     complain = Complaint()
+    said_at = []
     with capture_logs() as lines:
-        while clock.now < 59.95:
+        while clock.now < 2400:
             complain("database_away", error="refused")
+            if len(lines) > len(said_at):
+                said_at.append(round(clock.now))
             await asyncio.sleep(0.1)
-    assert [{"event": "database_away", "error": "refused", "log_level": "error"}] * 6 == lines
+    assert {"event": "database_away", "error": "refused", "log_level": "error"} == lines[-1]
+    assert [0, 10, 30, 70, 150, 310, 630, 1230, 1830] == said_at
 
 
 async def test_a_new_trouble_is_said_at_once() -> None:

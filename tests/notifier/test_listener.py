@@ -4,7 +4,7 @@ import asyncio
 import socket
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
@@ -16,8 +16,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from structlog.testing import capture_logs
 
 from notifier.listener import Listener
+from notifier.presence import Presence
 from notifier.waker import Waker
 from sql.migrate import latest, migrate
+from sql.names import Identity
+from sql.session import Session
 
 NAME = "listener-test"
 Lines = list[dict[str, Any]]
@@ -53,19 +56,28 @@ def said(lines: Lines, event: str) -> list[dict[str, Any]]:
 async def listening(dsn: str, *queues: str, pulse_s: float = 60) -> AsyncIterator[CountingWaker]:
     """Run a listener; its waker tells what happens to it."""
     waker = CountingWaker()
-    listener = Listener(dsn, queues or ("default",), waker, name=NAME, pulse_s=pulse_s)
+    listener, session = make_listener(dsn, queues or ("default",), waker, pulse_s)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(listener.run())
         try:
             yield waker
         finally:
             running.cancel()
+    await session.close()
+
+
+def make_listener(dsn: str, queues: Sequence[str], waker: Waker, pulse_s: float) -> tuple[Listener, Session]:
+    """One with a presence and a second connection of its own."""
+    session = Session(dsn, name=NAME)
+    presence = Presence(Identity(NAME, uuid.uuid4().hex), queues)
+    return Listener(dsn, presence, waker, session, pulse_s=pulse_s), session
 
 
 def terminate(database: psycopg.Connection) -> int:
     """End the listener's backend from the server's side; return how many there were."""
     cursor = database.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s", [f"{NAME} listen"]
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s",
+        [f"agent-daemon {NAME} listen"],
     )
     return len(cursor.fetchall())
 
@@ -201,7 +213,7 @@ async def test_a_refused_port_is_said_once_in_ten_seconds(lines: Lines, free_por
     """Many tries make one line."""
     dsn = f"postgresql://user@127.0.0.1:{free_port()}/none"
     waker = CountingWaker()
-    listener = Listener(dsn, ["default"], waker, name=NAME, pulse_s=60)
+    listener, _ = make_listener(dsn, ["default"], waker, 60)
     running = asyncio.ensure_future(listener.run())
     await until(lambda: listener._failures >= 4, "the fourth try")
     running.cancel()

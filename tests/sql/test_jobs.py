@@ -227,22 +227,20 @@ async def test_a_foreign_update_stays_claimable(database: psycopg.Connection) ->
     assert row(database, job_id)["lease_until"] is not None
 
 
-async def test_pulse_tells_what_waits_and_when(dsn: str, session: Session, database: psycopg.Connection) -> None:
+async def test_pulse_tells_what_waits_and_when(session: Session, database: psycopg.Connection) -> None:
     """The heartbeat answers whether work waits, and the time to the next due job or lapsing lease."""
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as listening:
-        quiet = await jobs.pulse(listening, ["default", "mail"])
-        assert (False, None) == (quiet.work_waits, quiet.next_due_ms)
-        (job_id,) = insert(database)
-        assert (await jobs.pulse(listening, ["default", "mail"])).work_waits
-        assert not (await jobs.pulse(listening, ["mail"])).work_waits
-        await claim(session)
-        leased = await jobs.pulse(listening, ["default"])
-        assert not leased.work_waits
-        assert 50_000 < leased.next_due_ms <= 60_000
-        database.execute("update public.jobs set status = 'queued', run_at = now() + interval '5 s'")
-        later = await jobs.pulse(listening, ["default"])
-        assert 3_000 < later.next_due_ms <= 5_000
-        assert job_id
+    quiet = await jobs.pulse(session, ["default", "mail"])
+    assert (False, None) == (quiet.work_waits, quiet.next_due_ms)
+    insert(database)
+    assert (await jobs.pulse(session, ["default", "mail"])).work_waits
+    assert not (await jobs.pulse(session, ["mail"])).work_waits
+    await claim(session)
+    leased = await jobs.pulse(session, ["default"])
+    assert not leased.work_waits
+    assert 50_000 < leased.next_due_ms <= 60_000
+    database.execute("update public.jobs set status = 'queued', run_at = now() + interval '5 s'")
+    later = await jobs.pulse(session, ["default"])
+    assert 3_000 < later.next_due_ms <= 5_000
 
 
 async def test_a_database_without_an_encoding(server_dsn: str) -> None:

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 from catalog import read_all, read_schema
 
-from sql.migrate import Migrated, SchemaTooOldError, check_version, latest, migrate, read_version, script
+from sql.migrate import Migrated, SchemaTooOldError, latest, migrate, read_version, require_version, script
+from sql.session import Line
 
 AT_ONCE = 20
 
@@ -154,15 +155,15 @@ async def test_the_version_is_checked(dsn: str, blank_dsn: str, database: psycop
     """No schema and an older one are refused with the command that mends it; this one and a newer are fine."""
     async with await psycopg.AsyncConnection.connect(blank_dsn, autocommit=True) as blank:
         with pytest.raises(SchemaTooOldError, match=r"no agent_vault schema.*run agent-vault migrate") as none:
-            await check_version(blank)
+            await require_version(Line(blank, deadline_s=30))
         assert (None, latest()) == (none.value.found, none.value.needed)
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as ours:
-        assert latest() == await check_version(ours)
+        assert latest() == await require_version(Line(ours, deadline_s=30))
         version_is(database, latest() + 1)
-        assert latest() + 1 == await check_version(ours)
+        assert latest() + 1 == await require_version(Line(ours, deadline_s=30))
         database.execute("delete from agent_vault.migrations where version >= %s", [latest()])
         with pytest.raises(SchemaTooOldError, match=f"schema version {latest() - 1}.*run agent-vault migrate") as old:
-            await check_version(ours)
+            await require_version(Line(ours, deadline_s=30))
         assert (latest() - 1, latest()) == (old.value.found, old.value.needed)
 
 

@@ -1,0 +1,39 @@
+-- A daemon takes its name, and with it the leases of an earlier run, which lapse at once; false when another that
+-- lives has the name. p_worker is what stands in locked_by: the name, a slash, and what tells this run from others.
+--
+-- Whoever has the name shows in two ways that it lives: by a pulse in the last p_silence_s seconds, and, where its
+-- session is its own (p_listens), by the advisory lock of the name, which goes the moment that session does. So a
+-- daemon that was killed is followed at once, and one whose machine lost its power after its silence.
+create or replace function agent_vault.take_name(
+  p_daemon text, p_worker text, p_queues text[], p_listens boolean, p_silence_s double precision
+) returns boolean
+language plpgsql security definer set search_path = '' set lock_timeout = '2s' as $$
+declare
+  v_lock constant bigint := hashtextextended('agent_vault.daemons/' || p_daemon, 0);
+  -- a pooler would keep a session's lock for whoever comes next: there it is only tried
+  v_free constant boolean := case when p_listens then pg_try_advisory_lock(v_lock)
+    else pg_try_advisory_xact_lock(v_lock) end;
+begin
+  insert into agent_vault.daemons as d (name, instance, queues, locked, silence_s)
+  values (p_daemon, p_worker, p_queues, p_listens and v_free, p_silence_s)
+  on conflict (name) do update set
+    instance = excluded.instance,
+    queues = excluded.queues,
+    locked = excluded.locked,
+    silence_s = excluded.silence_s,
+    started_at = case when d.instance = excluded.instance then d.started_at else now() end,
+    seen_at = clock_timestamp()
+  where d.instance = p_worker or d.locked and v_free
+    or d.seen_at < clock_timestamp() - make_interval(secs => d.silence_s);
+  if not found then
+    if p_listens and v_free then
+      perform pg_advisory_unlock(v_lock);
+    end if;
+    return false;
+  end if;
+  update public.jobs j set lease_until = now() - interval '1 millisecond'
+  where j.status = 'processing' and j.lease_until >= now()
+    and j.locked_by <> p_worker and split_part(j.locked_by, '/', 1) = p_daemon and j.fenced;
+  return true;
+end
+$$;
