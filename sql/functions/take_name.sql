@@ -19,7 +19,8 @@ begin
   on conflict (name) do update set
     instance = excluded.instance,
     queues = excluded.queues,
-    locked = excluded.locked,
+    -- over a connection that does not listen, this run's own listening one may have the lock
+    locked = excluded.locked or not p_listens and not v_free and d.locked and d.instance = p_worker,
     silence_s = excluded.silence_s,
     started_at = case when d.instance = excluded.instance then d.started_at else now() end,
     seen_at = clock_timestamp()

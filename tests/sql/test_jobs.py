@@ -151,6 +151,80 @@ async def test_a_job_that_lapsed_is_claimed_alone(session: Session, database: ps
     assert [first] == [job.id for job in await claim(session)]
 
 
+async def test_a_lapsed_lease_settles_nothing(session: Session, database: psycopg.Connection) -> None:
+    """Nobody took the job, and yet its worker must extend before it may settle; then it may."""
+    (job_id,) = insert(database)
+    (job,) = await claim(session)
+    lapse(database, job_id)
+    before = row(database, job_id)
+    for settle in (
+        jobs.complete_job(session, job, {}, 0),
+        jobs.fail_job(session, job, "no", {}),
+        jobs.retry_job(session, job, 0, "no", {}),
+        jobs.release_job(session, job, 0, "no"),
+    ):
+        with pytest.raises(jobs.LeaseLostError):
+            await settle
+    assert before == row(database, job_id)
+    assert {job_id} == await jobs.extend_jobs(session, "one", [job], 60)
+    await jobs.complete_job(session, job, {}, 0)
+    assert "done" == row(database, job_id)["status"]
+
+
+async def test_extend_revives_the_last_attempt_too(session: Session, database: psycopg.Connection) -> None:
+    """A sleep in the last attempt made it a dead letter by its lapse alone: the worker that lives gets it back."""
+    (job_id,) = insert(database, max_attempts=1)
+    (job,) = await claim(session)
+    lapse(database, job_id)
+    assert [] == await claim(session, worker="two")
+    assert ("failed", 1) == (row(database, job_id)["status"], row(database, job_id)["lapses"])
+    assert {job_id} == await jobs.extend_jobs(session, "one", [job], 60)
+    revived = row(database, job_id)
+    assert ("processing", 0, None, None) == tuple(
+        revived[name] for name in ("status", "lapses", "outcome", "finished_at")
+    )
+
+
+async def test_extend_leaves_a_dead_letter_of_another_kind(session: Session, database: psycopg.Connection) -> None:
+    """What failed by the gateway's answer stays failed."""
+    insert(database)
+    (job,) = await claim(session)
+    await jobs.fail_job(session, job, "400: text required", {"status": 400})
+    assert set() == await jobs.extend_jobs(session, "one", [job], 60)
+
+
+async def test_a_busy_worker_gets_no_suspect(session: Session, database: psycopg.Connection) -> None:
+    """At the head of the queue it keeps a busy worker from claiming on; behind others it is passed over."""
+    suspect, other = insert(database, 2)
+    database.execute("update public.jobs set lapses = 1 where id = %s", [suspect])
+    assert [] == await jobs.claim_jobs(session, "default", "one", 2, 60, busy=True)
+    assert [suspect] == [job.id for job in await jobs.claim_jobs(session, "default", "one", 2, 60)]
+    assert [other] == [job.id for job in await jobs.claim_jobs(session, "default", "one", 2, 60, busy=True)]
+
+
+async def test_a_suspect_stays_one_after_a_release(session: Session, database: psycopg.Connection) -> None:
+    """The gateway was away when it was tried alone: the next time it is alone again."""
+    suspect, other = insert(database, 2)
+    database.execute("update public.jobs set lapses = 1 where id = %s", [suspect])
+    (job,) = await claim(session)
+    await jobs.release_job(session, job, 0, "the gateway is away")
+    database.execute("update public.jobs set run_at = now() - interval '1 h' where id = %s", [suspect])
+    assert [suspect] == [job.id for job in await claim(session)]
+    assert [other] == [job.id for job in await claim(session)]
+
+
+async def test_what_nobody_knows_of_is_given_back(session: Session, database: psycopg.Connection) -> None:
+    """The answer to a claim was lost: its jobs are queued and unspent, those that the worker knows of stay."""
+    insert(database, 3)
+    (known,) = await claim(session, 1)
+    (lost,) = await claim(session, 1)
+    (others,) = await claim(session, 1, worker="two")
+    assert [lost.id] == await jobs.release_unheld(session, "one", [known.id])
+    back = row(database, lost.id)
+    assert ("queued", 0, 1, None) == tuple(back[name] for name in ("status", "attempts", "claims", "locked_by"))
+    assert {"processing"} == {row(database, job.id)["status"] for job in (known, others)}
+
+
 async def test_extend_revives_a_lapsed_lease_that_nobody_took(session: Session, database: psycopg.Connection) -> None:
     """A sleep spends nothing: the worker's extend finds its job, also after a sweep queued it again."""
     kept, taken = insert(database, 2)

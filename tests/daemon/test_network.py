@@ -1,0 +1,196 @@
+"""The daemon behind a network that goes dead, stalls or lies: all of it with a real Postgres and a real PgBouncer."""
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from daemons import QUIET, become, counts, daemon, idle, insert, row
+from faults.pooler import pooler
+from faults.proxy import Proxy, proxy
+from gateways import FakeGateway
+from programs import until
+
+STOOD_STILL_S = 5.0  # beyond what a daemon takes for a sleep
+
+
+@pytest.fixture
+async def wire(dsn: str) -> AsyncIterator[Proxy]:
+    """The network between the daemon and the database."""
+    async with proxy(dsn) as one:
+        yield one
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["until-it-connects-anew", "until-the-network-is-back"])
+async def test_a_half_open_connection_is_left(
+    database: psycopg.Connection, fake: FakeGateway, wire: Proxy, tmp_path: Path, *, new: bool
+) -> None:
+    """Its open connections swallow everything and send no error: the pulse misses its answer, and it listens anew."""
+    async with daemon(wire.dsn, fake.url, tmp_path, poll_s=0) as program:
+        await idle(program)
+        insert(database)
+        await become(database, program, done=1)
+        wire.blackhole(new=new)
+        insert(database)
+        lost = await program.event("listener_lost")
+        assert "no answer from the database within 2.5 s" in lost["error"]
+        wire.heal()
+        await become(database, program, done=2)
+    assert [1, 1] == [claims for (claims,) in database.execute("select claims from public.jobs")]
+
+
+async def test_a_reset_connection_is_opened_anew(
+    database: psycopg.Connection, fake: FakeGateway, wire: Proxy, tmp_path: Path
+) -> None:
+    """A network that refuses for a while is no outage for long, and costs a line and no attempt."""
+    async with daemon(wire.dsn, fake.url, tmp_path, **QUIET) as program:
+        await idle(program)
+        wire.refuse()
+        await program.event("listener_lost")
+        tries = wire.accepted
+        await until(lambda: wire.accepted >= tries + 3, "three more tries")
+        insert(database)
+        wire.heal()
+        await become(database, program, done=1)
+    assert 1 == program.text.count('"listener_lost"')
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["never-arrives", "answer-lost"])
+async def test_a_stalled_claim_is_left(
+    database: psycopg.Connection, fake: FakeGateway, wire: Proxy, tmp_path: Path, *, answers: bool
+) -> None:
+    """The claim has a deadline; what it took without its worker's knowing is given back, uncounted."""
+    async with daemon(wire.dsn, fake.url, tmp_path, **QUIET) as program:
+        await idle(program)
+        stall = wire.stall("server", at=b"claim_jobs", answers=answers)
+        (job_id,) = insert(database)
+        await stall.reached.wait()
+        await program.event("job_delivered", job_id=str(job_id))
+    done = row(database, job_id)
+    assert ("done", 1, 2 if answers else 1) == (done["status"], done["attempts"], done["claims"])
+    assert 1 == len(fake.wakes)
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["never-arrives", "answer-lost"])
+async def test_a_stalled_completion_is_said_again(
+    database: psycopg.Connection, fake: FakeGateway, wire: Proxy, tmp_path: Path, *, answers: bool
+) -> None:
+    """The gateway has the event, and does not get it again."""
+    async with daemon(wire.dsn, fake.url, tmp_path, **QUIET) as program:
+        await idle(program)
+        stall = wire.stall("server", at=b"complete_job", answers=answers)
+        (job_id,) = insert(database)
+        await stall.reached.wait()
+        await program.event("job_delivered", job_id=str(job_id))
+    done = row(database, job_id)
+    assert ("done", 1, 1) == (done["status"], done["attempts"], done["claims"])
+    assert 1 == len(fake.wakes)
+
+
+async def test_a_pooler_that_swallows_listen_is_noticed(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """In transaction mode it says so once, with the remedy, and polls; nothing waits for a person."""
+    with pooler(dsn, "transaction") as through:
+        async with daemon(through, fake.url, tmp_path) as program:
+            swallowed = await program.event("notifications_swallowed")
+            assert "port 5432" in swallowed["remedy"]
+            insert(database, 3)
+            await become(database, program, done=3)
+            insert(database, 1)
+            await become(database, program, done=4)
+    assert 1 == program.text.count("notifications_swallowed")
+    assert "listener_up" not in program.text
+
+
+async def test_a_session_pooler_is_as_good_as_a_server(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """The nonce comes back, and notifications alone wake it."""
+    with pooler(dsn, "session") as through:
+        async with daemon(through, fake.url, tmp_path, **QUIET) as program:
+            await idle(program)
+            insert(database, 3)
+            await become(database, program, done=3)
+    assert "notifications_swallowed" not in program.text
+
+
+@pytest.mark.parametrize(("round_trip_ms", "pairs"), [(0, 120), (40, 50), (150, 30)])
+async def test_no_wake_is_lost(
+    database: psycopg.Connection,
+    fake: FakeGateway,
+    wire: Proxy,
+    tmp_path: Path,
+    round_trip_ms: int,
+    pairs: int,
+) -> None:
+    """With every poll off, the second of two jobs comes at any moment of the first one's way, and is delivered."""
+    async with daemon(wire.dsn, fake.url, tmp_path, **QUIET) as program:
+        await idle(program)
+        wire.delay_s = round_trip_ms / 2000
+        for pair in range(pairs):
+            insert(database)
+            # the phase between the two is what is tested, not a time to wait for something
+            await asyncio.sleep(random.uniform(0, 0.01 + 3 * wire.delay_s * 2))
+            insert(database)
+            await become(database, program, done=2 * (pair + 1))
+
+
+async def test_a_process_that_stood_still_proves_its_connection_at_once(
+    database: psycopg.Connection, fake: FakeGateway, wire: Proxy, tmp_path: Path
+) -> None:
+    """After a sleep the connection is dead and the next pulse minutes away: the job is delivered all the same."""
+    async with daemon(wire.dsn, fake.url, tmp_path, **QUIET) as program:
+        await idle(program)
+        program.process.send_signal(signal.SIGSTOP)
+        wire.blackhole(new=False)
+        insert(database)
+        await asyncio.sleep(STOOD_STILL_S)  # the time itself is what happened
+        program.process.send_signal(signal.SIGCONT)
+        assert (await program.event("slept"))["seconds"] >= 3
+        await become(database, program, done=1)
+
+
+async def test_nothing_is_sent_after_a_sleep_before_the_lease_was_extended(
+    database: psycopg.Connection, fake: FakeGateway, wire: Proxy, tmp_path: Path
+) -> None:
+    """It wakes in the middle of its tries, with a lease that nobody took: first the renewal, then the POST."""
+    fake.always = (503, "starting")
+    (job_id,) = insert(database)
+    async with daemon(wire.dsn, fake.url, tmp_path, **QUIET) as program:
+        await until(lambda: fake.posts)
+        program.process.send_signal(signal.SIGSTOP)
+        stall = wire.stall("server", at=b"extend_jobs")
+        await asyncio.sleep(STOOD_STILL_S)
+        posts, fake.always = len(fake.posts), None
+        program.process.send_signal(signal.SIGCONT)
+        await stall.reached.wait()
+        assert posts == len(fake.posts)
+        wire.release()
+        await program.event("job_delivered", job_id=str(job_id))
+    assert ("done", 1) == (row(database, job_id)["status"], row(database, job_id)["attempts"])
+
+
+async def test_an_idle_daemon_says_little(
+    database: psycopg.Connection, fake: FakeGateway, wire: Proxy, tmp_path: Path
+) -> None:
+    """Idle, its statements are its pulses: one each five seconds, and not one more."""
+    async with daemon(wire.dsn, fake.url, tmp_path) as program:
+        await idle(program)
+        seen = "select seen_at from agent_vault.daemons"
+        # what the start brings along is over with the first pulse after it
+        pulse = database.execute(seen).fetchone()
+        await until(lambda: database.execute(seen).fetchone() != pulse, "a pulse")
+        said = [link.bytes["server"] for link in wire.links]
+        pulses = []
+        while len(pulses) < 3:
+            pulse = database.execute(seen).fetchone()
+            await until(lambda: database.execute(seen).fetchone() != pulse, "a pulse")  # noqa: B023 - awaited here
+            pulses.append([link.bytes["server"] for link in wire.links])
+    grown = [sum(late) - sum(early) for early, late in zip([said, *pulses[:-1]], pulses, strict=True)]
+    assert len({*grown}) == 1, grown
+    assert grown[0] < 400  # one statement with its arguments
+    assert {} == counts(database)
