@@ -83,6 +83,8 @@ class Worker:
     async def _claim(self, room: int) -> list[Job]:
         """Claim from each queue in turn; nothing when the database is away, whose return rings the waker."""
         held: list[Job] = []
+        if not self._presence.tried:
+            return held
         self._queues.rotate(-1)  # a queue that is always full must not starve the others
         try:
             await self._make_sure()
@@ -103,7 +105,7 @@ class Worker:
             await require_version(self._session)
             self._schema_fits = True  # looked at once, for it only gets newer
         if not self._presence.taken:
-            # the listener takes it too, and better; but where it cannot connect, work goes on without it
+            # where the listener cannot connect, work goes on without it
             await self._presence.take(self._session, listens=False)
         if self._claim_unheard:
             for job_id in await jobs.release_unheld(self._session, self._identity, self.leases.ids):

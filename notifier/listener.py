@@ -143,6 +143,9 @@ class Listener:
 
     def _lost(self, error: Exception) -> None:
         self._failures += 1
+        if not self._presence.tried:
+            self._presence.tried = True
+            self._waker.due_in(0)  # the worker waits for this
         if isinstance(error, NameTakenError):
             return  # said by the presence
         event = "schema_too_old" if isinstance(error, SchemaTooOldError) else "listener_lost"

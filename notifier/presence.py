@@ -17,6 +17,7 @@ class Presence:
         self.identity = identity
         self.queues = queues
         self.taken = False
+        self.tried = False  # the listener's first try is over: it takes the name better than anyone else
         self._complain = Complaint()
 
     async def take(self, session: Statements, *, listens: bool) -> None:
@@ -26,7 +27,7 @@ class Presence:
         except NameTakenError as error:
             self._lost(error)
             raise
-        self.taken = True
+        self.taken = self.tried = True
         self._complain.over()
 
     async def pulse(self, session: Statements) -> Pulse:
@@ -44,4 +45,5 @@ class Presence:
 
     def _lost(self, error: NameTakenError) -> None:
         self.taken = False
+        self.tried = False  # the listener's first try is over: it takes the name better than anyone else
         self._complain("name_taken", name=self.identity.daemon, error=str(error))

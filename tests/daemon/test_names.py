@@ -106,8 +106,28 @@ async def test_a_name_is_taken_kept_and_left(dsn: str, session: Session) -> None
         await names.keep_name(other, identity("two"), ["default"])
     await names.leave_name(session, identity("one"))
     await session.close()
-    await names.take_name(other, identity("two"), ["default"], listens=True)
+    await until(lambda: _takes(other, identity("two")), "the end of the first session")
     await other.close()
+
+
+async def test_a_second_connection_does_not_weaken_the_name(dsn: str, session: Session) -> None:
+    """The worker's connection may come after the listener's: the lock still tells of the death at once."""
+    other = Session(dsn, name="other")
+    await names.take_name(session, identity("one"), ["default"], listens=True)
+    await names.take_name(other, identity("one"), ["default"], listens=False)
+    with pytest.raises(NameTakenError):
+        await names.take_name(other, identity("two"), ["default"], listens=True)
+    await session.close()
+    await until(lambda: _takes(other, identity("two")), "the end of the first session")
+    await other.close()
+
+
+async def _takes(session: Session, one: Identity) -> bool:
+    try:
+        await names.take_name(session, one, ["default"], listens=True)
+    except NameTakenError:
+        return False
+    return True
 
 
 async def test_a_pollers_name_is_its_own_until_it_is_silent(session: Session, database: psycopg.Connection) -> None:

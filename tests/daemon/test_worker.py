@@ -83,7 +83,7 @@ async def test_a_ring_during_the_claim_makes_another() -> None:
     session = EmptyHanded(lambda: waker.ring("notified"), stop)
     gateway = Gateway("http://127.0.0.1:18789", "/hooks", "token")
     presence = Presence(Identity("me", "1"), ["default"])
-    presence.taken = True
+    presence.taken = presence.tried = True
     await Worker(session, gateway, waker, stop, presence, sleep=SleepWatch(), lease_s=60, concurrency=1).run()
     assert 2 == session.claims
 
