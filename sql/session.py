@@ -10,6 +10,8 @@ import msgspec
 import psycopg
 from psycopg.types.json import set_json_loads
 
+from sql.connecting import ConnectError
+
 CONNECT_S = 10.0
 
 
@@ -43,20 +45,20 @@ async def connect(dsn: str, *, name: str) -> psycopg.AsyncConnection:
     """Open an autocommit connection that works behind any pooler.
 
     No `options=` start-up parameter and no prepared statements: a transaction-mode pooler refuses the one and mixes
-    up the other. Raises psycopg.OperationalError, also when the database does not answer in time.
+    up the other. Raises ConnectError, also when the database does not answer in time.
     """
     try:
         async with asyncio.timeout(CONNECT_S):
             connection = await psycopg.AsyncConnection.connect(
                 dsn, autocommit=True, prepare_threshold=None, application_name=name, client_encoding="utf8"
             )
-    except TimeoutError as error:
-        raise psycopg.OperationalError(f"no answer from the database within {CONNECT_S:.0f} s") from error
-    except UnicodeError as error:  # Python's, of a host name that no resolver takes
-        raise psycopg.OperationalError(f"the connection string has a host that cannot be: {error}") from error
-    # jsonb is handed through as it is: Python's reader refuses integers of more than 4,300 digits
-    set_json_loads(_raw, connection)
-    return connection
+    except (psycopg.Error, TimeoutError, UnicodeError) as error:
+        failure = ConnectError.of(error, dsn)
+    else:
+        # jsonb is handed through as it is: Python's reader refuses integers of more than 4,300 digits
+        set_json_loads(_raw, connection)
+        return connection
+    raise failure  # out here, for an error of psycopg quotes the string and must not become the context of ours
 
 
 def _raw(text: str | bytes) -> msgspec.Raw:
