@@ -2,12 +2,15 @@
 
 import re
 import traceback
+from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from sql.dsn import DsnError, check_dsn
 
+PAGE = (Path(__file__).parents[2] / "docs" / "connection-strings.md").read_text("utf-8")
+DOCUMENTED = re.findall("`(.*?)`", "\n".join(re.findall(r"^\| (`.*?`) \|", PAGE, re.MULTILINE)))
 REF = "qzjxkvwmyhbtdrfgplcn"
 PASSWORD = "Xq7ZkWv9"
 POOLER = "aws-0-eu-west-1.pooler.supabase.com"
@@ -155,4 +158,5 @@ def test_refused(dsn: str, reason: str, remedy: str) -> None:
     with pytest.raises(DsnError, match=f"{re.escape(reason)}.*{re.escape(remedy)}") as caught:
         check_dsn(dsn)
     assert caught.value.__context__ is None
+    assert [] != [message for message in DOCUMENTED if message in str(caught.value)]
     assert [] == [piece for piece in pieces(dsn) if piece in told(caught.value)]
