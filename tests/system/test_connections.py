@@ -14,6 +14,7 @@ from deliveries import KEY, SECRET, rows, sample
 from faults.pooler import pooler
 from gateways import gateway
 from programs import Program, run, until
+from psycopg.conninfo import make_conninfo
 
 from sql.migrate import latest
 from vault.sender import new_webhook_id, signed_headers
@@ -159,6 +160,24 @@ async def test_a_daemon_keeps_two_connections(dsn: str, database: psycopg.Connec
         await until(lambda: len(census.backends()) == 2, "two connections")
         assert 0 == await program.stop()
     assert 2 == census.most
+
+
+async def test_a_daemon_tells_why_it_cannot_connect_and_tries_again(
+    dsn: str, database: psycopg.Connection, tmp_path: Path
+) -> None:
+    """A login that is refused is no end: the reason is logged without the string, and it works once it is let in."""
+    user, password = f"quincy_{database.info.backend_pid}", "wq7zKv0bJx"
+    login = make_conninfo(dsn, user=user, password=password)
+    async with gateway() as openclaw, daemons.daemon(login, openclaw.url, tmp_path) as program:
+        lost = await program.event("listener_lost")
+        try:
+            database.execute(f"create role {user} superuser login password '{password}'")
+            await daemons.idle(program)
+            assert 0 == await program.stop()
+        finally:
+            database.execute(f"drop role {user}")
+    assert lost["error"].startswith("the database refused the login: check user and password (")
+    assert [] == [secret for secret in ("quincy", password) if secret in program.text]
 
 
 @pytest.fixture(params=[1, 2], ids=["pool of 1", "pool of 2"])
