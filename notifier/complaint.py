@@ -2,7 +2,10 @@
 
 import asyncio
 
+import psycopg
 import structlog
+
+from sql.connecting import explain
 
 FIRST_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 600.0
@@ -37,5 +40,7 @@ class Complaint:
 
 
 def one_line(error: Exception) -> str:
-    """Return an error's text in one line: psycopg's have several."""
+    """Return an error's text in one line: psycopg's have several, and those of a connection may quote its string."""
+    if isinstance(error, psycopg.OperationalError):
+        return explain(error)
     return " ".join(str(error).split()) or type(error).__name__

@@ -11,8 +11,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from sql.session import Statements
+from sql.connecting import ConnectError
+from sql.session import CONNECT_S, Statements
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -130,11 +132,10 @@ def _new_enough(rows: list[tuple[Any, ...]]) -> int:
 def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
     """Apply what is missing and put the privileges right; safe to run at any time, by many at once.
 
-    Raises psycopg.Error where the database refuses.
+    Raises ConnectError, and psycopg.Error where the database refuses.
     """
     notices: list[str] = []
-    named = "agent-vault migrate"
-    with psycopg.connect(dsn, prepare_threshold=None, application_name=named, client_encoding="utf8") as connection:
+    with _connect(dsn) as connection:
         connection.add_notice_handler(
             lambda notice: notices.append(f"{notice.severity_nonlocalized}: {notice.message_primary}")
         )
@@ -150,6 +151,18 @@ def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
         connection.execute("select set_config('agent_vault.keep_anon', %s, true)", ["on" if keep_anon else "off"])
         connection.execute(privileges().encode())
     return Migrated(before, latest(), notices)
+
+
+def _connect(dsn: str) -> psycopg.Connection:
+    """Open a connection that begins transactions; raises ConnectError."""
+    named = "agent-vault migrate"
+    try:
+        patient: dict[str, Any] = {"connect_timeout": int(CONNECT_S), **conninfo_to_dict(dsn)}
+        dsn = make_conninfo(**patient)
+        return psycopg.connect(dsn, prepare_threshold=None, application_name=named, client_encoding="utf8")
+    except (psycopg.Error, UnicodeError) as error:
+        failure = ConnectError.of(error, dsn)
+    raise failure  # out here, for an error of psycopg quotes the string and must not become the context of ours
 
 
 def _apply(connection: psycopg.Connection, before: int | None) -> None:

@@ -10,9 +10,9 @@ import msgspec
 import psycopg
 from psycopg.types.json import set_json_loads
 
-ADDRESS_S = (
-    4  # for each address of the host; so a try that a dead network swallows costs less than the longest back-off
-)
+from sql.connecting import ConnectError
+
+ADDRESS_S = 4  # for each address of the host: a try that a dead network swallows ends within the longest back-off
 CONNECT_S = 10.0
 
 
@@ -72,7 +72,7 @@ async def connect(dsn: str, *, name: str) -> psycopg.AsyncConnection:
     """Open an autocommit connection that works behind any pooler.
 
     No `options=` start-up parameter and no prepared statements: a transaction-mode pooler refuses the one and mixes
-    up the other. Raises psycopg.OperationalError, also when the database does not answer in time.
+    up the other. Raises ConnectError, also when the database does not answer in time.
     """
     try:
         async with asyncio.timeout(CONNECT_S):
@@ -84,13 +84,13 @@ async def connect(dsn: str, *, name: str) -> psycopg.AsyncConnection:
                 client_encoding="utf8",
                 connect_timeout=ADDRESS_S,
             )
-    except TimeoutError as error:
-        raise psycopg.OperationalError(f"no answer from the database within {CONNECT_S:.0f} s") from error
-    except UnicodeError as error:  # Python's, of a host name that no resolver takes
-        raise psycopg.OperationalError(f"the connection string has a host that cannot be: {error}") from error
-    # jsonb is handed through as it is: Python's reader refuses integers of more than 4,300 digits
-    set_json_loads(_raw, connection)
-    return connection
+    except (psycopg.Error, TimeoutError, UnicodeError) as error:
+        failure = ConnectError.of(error, dsn)
+    else:
+        # jsonb is handed through as it is: Python's reader refuses integers of more than 4,300 digits
+        set_json_loads(_raw, connection)
+        return connection
+    raise failure  # out here, for an error of psycopg quotes the string and must not become the context of ours
 
 
 def _raw(text: str | bytes) -> msgspec.Raw:

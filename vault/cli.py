@@ -17,6 +17,7 @@ from notifier.complaint import one_line
 from notifier.configuration import SettingsError
 from notifier.logs import open_logs
 from sql import migrate
+from sql.connecting import explain
 from sql.migrate import SchemaTooOldError
 from sql.version import __version__
 from vault import sender, settings, up
@@ -63,6 +64,8 @@ def main() -> None:
 def complain(error: Exception) -> int:
     """Tell what is wrong on standard error, and return the exit status."""
     lines = error.lines if isinstance(error, SettingsError) else [one_line(error)]
+    if isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction):
+        lines = [explain(error)]
     if isinstance(error, OSError) and error.filename:
         lines = [f"{error.filename}: {(error.strerror or '').lower()}"]
     for kind, remedy in REMEDIES.items():

@@ -46,13 +46,11 @@ async def test_over_tells_whether_there_was_something() -> None:
 @pytest.mark.parametrize(
     ("expected", "error"),
     [
-        (
-            "connection failed: no route Is it up?",
-            psycopg.OperationalError("connection failed:\n\tno route\nIs it up?\n"),
-        ),
+        ("division by zero at the gate", psycopg.DataError("division by zero\n\tat the gate\n")),
+        ("no pg_hba entry for user *** in ***", psycopg.OperationalError('no pg_hba entry\nfor user "ann" in "mail"')),
         ("TimeoutError", TimeoutError()),
     ],
 )
 def test_an_error_becomes_one_line(expected: str, error: Exception) -> None:
-    """Never several, and never none."""
+    """Never several, and never none; one of a connection quotes nothing of its string."""
     assert expected == one_line(error)

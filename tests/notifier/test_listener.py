@@ -206,7 +206,7 @@ async def test_it_waits_for_a_database_that_is_not_there_yet(server_dsn: str, te
             stack.callback(admin.execute, sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
             await until(lambda: waker.listening)
     assert 1 == len(said(lines, "listener_up"))
-    assert "does not exist" in said(lines, "listener_lost")[0]["error"]
+    assert "the server has no such database" in said(lines, "listener_lost")[0]["error"]
 
 
 async def test_a_refused_port_is_said_once_in_ten_seconds(lines: Lines, free_port: Callable[[], int]) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sql import dsn, supabase, troubles
+
+STRINGS = (Path(__file__).parents[2] / "docs" / "connection-strings.md").read_text("utf-8")
 PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text("utf-8")
 
 
@@ -43,3 +46,24 @@ def test_every_trigger_stands_in_the_docs(database: psycopg.Connection) -> None:
     """The page names each trigger."""
     found = database.execute("select tgname from pg_trigger where not tgisinternal").fetchall()
     assert {name for (name,) in found} == set(re.findall(r"`(agent_vault_(?!service)[a-z]+)`", PAGE))
+
+
+def messages(heading: str) -> set[str]:
+    """Return the messages in the table of a section of the page of connection strings."""
+    section = STRINGS.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return {
+        text for cell in re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE) for text in re.findall("`(.*?)`", cell)
+    }
+
+
+def test_every_trouble_stands_in_the_docs() -> None:
+    """The page lists the cause of each failure to connect, and none that is never told."""
+    others = (troubles.ONLY_IPV6, troubles.BAD_HOST)
+    assert {one.cause for one in (*troubles.TROUBLES, *others)} == messages("While it runs")
+
+
+def test_refused_strings_in_the_docs_are_the_programs() -> None:
+    """Each message of the page stands in the code, in which a long one is broken over lines."""
+    code = "".join(Path(str(module.__file__)).read_text("utf-8") for module in (dsn, supabase))
+    told = re.sub(r'"\s+f?"', "", code)
+    assert [] == [text for text in messages("Refused at start") if text not in told]

@@ -57,10 +57,29 @@ def test_migrate_names_what_is_missing(run: Run) -> None:
 
 
 def test_migrate_without_a_database_there(run: Run) -> None:
-    """A database that does not answer is a line, not a traceback."""
+    """A database that does not answer is a line with cause and remedy, not a traceback."""
     refused = run("migrate", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert 1 == refused.returncode
-    assert refused.stderr.startswith("agent-vault: ")
+    told = "nothing listens at that host and port: check both, and that the database runs"
+    assert f"agent-vault: {told}\n" == refused.stderr
+
+
+def test_migrate_a_database_that_is_read_only(run: Run, blank_dsn: str) -> None:
+    """What the server says of it in the midst is explained too."""
+    with psycopg.connect(blank_dsn, autocommit=True) as admin:
+        name = psycopg.conninfo.conninfo_to_dict(blank_dsn)["dbname"]
+        admin.execute(f"alter database {name} set default_transaction_read_only to on")
+    refused = run("migrate", DATABASE_URL=blank_dsn)
+    assert 1 == refused.returncode
+    assert refused.stderr.startswith("agent-vault: the database is read-only: connect to the primary server")
+
+
+def test_a_mistake_in_the_string_is_refused_without_a_network(run: Run) -> None:
+    """Exit status 78 with the remedy, and nothing of the string."""
+    refused = run("migrate", DATABASE_URL="postgresql://postgres:canary7@aws-0-eu-west-1.pooler.supabase.com/postgres")
+    assert 78 == refused.returncode
+    assert refused.stderr.startswith("agent-vault: DATABASE_URL: the user in the connection string has no project: ")
+    assert "canary7" not in refused.stderr
 
 
 def test_migrate_as_somebody_who_may_not(run: Run, database: psycopg.Connection, dsn: str) -> None:

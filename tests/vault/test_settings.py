@@ -233,6 +233,15 @@ def test_wrong_queue(queue: str) -> None:
     assert message.startswith("queues[1].queue is wrong: set it to [[queues]] tables whose queue is 1 to 40 of a-z")
 
 
+@pytest.mark.usefixtures("required")
+@pytest.mark.parametrize("host", ["[::1]", "[fe80::1%25en0]", "[2a05:d018::f],[::1]"])
+def test_brackets_of_an_ipv6_host(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """They are no placeholder."""
+    dsn = f"postgresql://user:password1@{host}:5432/database"
+    monkeypatch.setenv("DATABASE_URL", dsn)
+    assert dsn == load().database_url.get_secret_value()
+
+
 def test_nothing_is_set() -> None:
     """What is required is told at once, one line each, with where to find it."""
     database, secret = refusal().splitlines()
