@@ -16,7 +16,7 @@ test: setup        ## every test that this machine can run
 lint: setup        ## style, types and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: setup       ## measured side by side with bare libraries
+bench: setup       ## measured side by side in one run; ARGS="latency", "soak" … for one part, "--quick" for a look
 	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
 docs: setup        ## the documentation, built into site/

@@ -1,35 +1,43 @@
 """Proof that notifications arrive: a nonce that is sent from another connection must come back."""
 
-import contextlib
 import secrets
 from collections.abc import Callable
 
 import psycopg
-from psycopg import sql
 
+from notifier.ear import Ear
 from sql.session import Statements, deadline
 
 ECHO_S = 1.5
 
 
-async def listen(connection: psycopg.AsyncConnection, channel: str) -> None:
-    """Listen on a channel."""
-    await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+class Echo:
+    """Listens for one nonce among the notifications of a connection; the rest goes to who wants it."""
 
+    def __init__(self, connection: psycopg.AsyncConnection, heard: Callable[[str], None]) -> None:
+        """Take the connection, and who hears of every other channel."""
+        self.ear = Ear(connection, self._sort)
+        self._connection = connection
+        self._heard = heard
+        self._nonce = f"agent_vault_nonce_{secrets.token_hex(8)}"
+        self._came_back = False
 
-async def echoes(connection: psycopg.AsyncConnection, sender: Statements, heard: Callable[[str], None]) -> bool:
-    """Tell whether this connection hears what another one notifies; whatever else it hears meanwhile goes to `heard`.
+    async def comes_back(self, sender: Statements) -> bool:
+        """Tell whether the connection hears what another one, the sender, notifies.
 
-    A transaction-mode pooler takes LISTEN and forgets it. A nonce sent over the same connection would prove nothing:
-    PgBouncer hands back what the very statement brought along.
-    """
-    nonce = f"agent_vault_nonce_{secrets.token_hex(8)}"
-    with deadline(connection, ECHO_S):
-        await listen(connection, nonce)
-    await sender.fetch("select pg_notify(%s, '')", [nonce])
-    async with contextlib.aclosing(connection.notifies(timeout=ECHO_S)) as notifications:
-        async for notification in notifications:
-            if notification.channel == nonce:
-                return True
-            heard(notification.channel)
-    return False
+        A transaction-mode pooler takes LISTEN and forgets it. A nonce sent over the same connection would prove
+        nothing: PgBouncer hands back what the very statement brought along.
+        """
+        with deadline(self._connection, ECHO_S):
+            await self.ear.listen(self._nonce)
+        await sender.fetch("select pg_notify(%s, '')", [self._nonce])
+        if not self._came_back:
+            await self.ear.hear(ECHO_S)
+        return self._came_back
+
+    def _sort(self, channel: str) -> None:
+        if channel == self._nonce:
+            self._came_back = True
+            self.ear.interrupt()
+        else:
+            self._heard(channel)

@@ -8,7 +8,7 @@ import structlog
 
 from notifier.backoff import full_jitter_s
 from notifier.complaint import Complaint, one_line
-from notifier.echo import echoes, listen
+from notifier.echo import Echo
 from notifier.presence import Presence
 from notifier.waker import Waker
 from sql.jobs import Pulse
@@ -17,7 +17,6 @@ from sql.names import NameTakenError
 from sql.session import DatabaseSilentError, Line, Session, connect, deadline
 
 PULSE_DEADLINE_S = 2.5
-SLICE_S = 1.0
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 RECHECK_S = 60.0
@@ -44,6 +43,7 @@ class Listener:
         self._complain = Complaint()
         self._known = latest()
         self._is_deaf = False
+        self._echo: Echo | None = None
         self._doubted = asyncio.Event()
 
     async def run(self) -> None:
@@ -62,51 +62,43 @@ class Listener:
     def doubt(self) -> None:
         """Prove at once that the connection lives, and drain what came meanwhile: the machine slept."""
         self._doubted.set()
+        if self._echo is not None:
+            self._echo.ear.interrupt()
 
     async def _listen(self) -> bool:
         """Listen until the connection is lost, which raises; False when it cannot hear."""
         connection = await connect(self._dsn, name=f"agent-daemon {self._presence.identity.daemon} listen")
+        echo, line = Echo(connection, self._heard), Line(connection, deadline_s=PULSE_DEADLINE_S)
         try:
-            await self._subscribe(connection)
-            if not await echoes(connection, self._session, self._heard):
+            await self._check_version(line)
+            with deadline(connection, PULSE_DEADLINE_S):
+                for queue in self._presence.queues:
+                    await echo.ear.listen(CHANNEL + queue)
+            if not await echo.comes_back(self._session):
                 return False
-            line = Line(connection, deadline_s=PULSE_DEADLINE_S)
             await self._presence.take(line, listens=True)
             self._act_on(await self._presence.pulse(line))
             self._up()
+            self._echo = echo
             while True:
-                await self._hear(connection)
+                # the pulse comes between: a statement while the socket is waited for would hang
+                await echo.ear.hear(0 if self._doubted.is_set() else self._pulse_s)
+                self._doubted.clear()
                 self._act_on(await self._presence.pulse(line))
         except DatabaseSilentError:
             # the network is gone, and with it the other connection, whose statement would wait far longer
             self._session.cut()
             raise
         finally:
-            self._waker.listening = False
+            self._waker.listening, self._echo = False, None
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
 
-    async def _subscribe(self, connection: psycopg.AsyncConnection) -> None:
-        found = await require_version(Line(connection, deadline_s=PULSE_DEADLINE_S))
+    async def _check_version(self, line: Line) -> None:
+        found = await require_version(line)
         if found > self._known:
             log.info("schema_newer", found=found, known=self._known)
             self._known = found  # once is enough: it stays newer
-        with deadline(connection, PULSE_DEADLINE_S):
-            for queue in self._presence.queues:
-                await listen(connection, CHANNEL + queue)
-
-    async def _hear(self, connection: psycopg.AsyncConnection) -> None:
-        """Ring for each notification until the next pulse is due, or the connection is doubted.
-
-        The pulse must come between two `notifies()`: a statement beside a running one hangs. What arrives during
-        the pulse is kept by psycopg and comes out of the next call.
-        """
-        clock = asyncio.get_running_loop().time
-        until = clock() + self._pulse_s
-        while (left_s := until - clock()) > 0 and not self._doubted.is_set():
-            async for notification in connection.notifies(timeout=min(left_s, SLICE_S)):
-                self._heard(notification.channel)
-        self._doubted.clear()
 
     def _heard(self, channel: str) -> None:
         log.debug("notified", queue=channel.removeprefix(CHANNEL))

@@ -1,149 +1,54 @@
-"""`make bench`: from a webhook sent to the gateway's receipt, side by side with the bare calls that it cannot avoid.
+"""`make bench`: what was measured, side by side in one run, printed and kept in the docs.
 
-Bare is what any such queue has to do, with nothing kept from one to the next: an insert with a notify, a LISTEN that
-hears it, and a POST to the same gateway.
+A name runs that part alone (latency, wakes, idle, recovery, soak) and keeps nothing; --quick takes fewer of everything.
 """
 
-import asyncio
+import argparse
+import os
 import platform
-import statistics
-import sys
-import tempfile
-import time
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 
-import aiohttp
 import psycopg
 import servers
-from gateways import TOKEN, FakeGateway, gateway
-from programs import run, until
+from bench import idle, latency, recovery, soak, wakes
 
-from sql.migrate import migrate
-from vault.sender import sample_messages, send
-
-ROUNDS = 3
-EVENTS = 340
-GAP_S = 0.05
-SECRET = "a-secret-of-the-bench"
 PAGE = Path(__file__).parents[2] / "docs" / "bench.md"
-
-Trigger = Callable[[], Awaitable[None]]
-
-
-async def receipts_ms(fake: FakeGateway, trigger: Trigger, events: int) -> list[float]:
-    """Trigger events twenty times a second, and return the milliseconds until each one's wake."""
-    took = []
-    for _ in range(events):
-        before = len(fake.wakes)
-        began = time.perf_counter()
-        await trigger()
-        await until(lambda: len(fake.wakes) > before)  # noqa: B023 - awaited before the next round
-        took.append((fake.received[-1] - began) * 1000)
-        await asyncio.sleep(max(0.0, GAP_S - (time.perf_counter() - began)))
-    return took
+PARTS = {
+    "latency": ("From the webhook to the gateway", latency.bench),
+    "wakes": ("No lost wake", wakes.bench),
+    "idle": ("Nothing to do", idle.bench),
+    "recovery": ("How long a fault takes", recovery.bench),
+    "soak": ("Everything killed at random", soak.bench),
+}
 
 
-async def bare(dsn: str, fake: FakeGateway, events: int) -> list[float]:
-    """Measure an insert with a notify, a LISTEN and a POST, over connections that are open already."""
-    async with (
-        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as writer,
-        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as listener,
-        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as client,
-    ):
-        await writer.execute("create unlogged table if not exists bare (body text)")
-        await listener.execute("listen bare")
-
-        async def post() -> None:
-            async for _ in listener.notifies():
-                async with client.post(f"{fake.url}/hooks/wake", json={"text": "bare", "mode": "now"}) as answer:
-                    await answer.read()
-
-        async def trigger() -> None:
-            await writer.execute(
-                "with made as (insert into bare values ('x') returning 1) select pg_notify('bare', '')"
-            )
-
-        posting = asyncio.create_task(post(), name="bare")
-        try:
-            return await receipts_ms(fake, trigger, events)
-        finally:
-            posting.cancel()
-            await asyncio.gather(posting, return_exceptions=True)
-
-
-async def ours(url: str, fake: FakeGateway, events: int) -> list[float]:
-    """Measure a signed webhook through the vault and the daemon, both running as processes."""
-
-    async def trigger() -> None:
-        await send(url, SECRET, sample_messages("GMAIL_NEW_GMAIL_MESSAGE", 1, time.time()))
-
-    return await receipts_ms(fake, trigger, events)
-
-
-async def measure(dsn: str, events: int) -> list[tuple[list[float], list[float]]]:
-    """Alternate the two, and return each round's times, bare first."""
-    with tempfile.TemporaryDirectory() as home:
-        async with gateway() as fake:
-            vault = {"DATABASE_URL": dsn, "COMPOSIO_WEBHOOK_SECRET": SECRET, "VAULT_PORT": "0"}
-            daemon = {"DATABASE_URL": dsn, "OPENCLAW_HOOK_TOKEN": TOKEN, "GATEWAY_HTTP_URL": fake.url}
-            async with (
-                run("vault", "serve", env=vault, home=Path(home)) as serving,
-                run("daemon", "run", env=daemon, home=Path(home)) as working,
-            ):
-                port = (await serving.event("vault_listening"))["port"]
-                await working.event("listener_up")
-                url = f"http://127.0.0.1:{port}/composio/webhook"
-                await ours(url, fake, 20)  # warm
-                return [(await bare(dsn, fake, events), await ours(url, fake, events)) for _ in range(ROUNDS)]
-
-
-def page(rounds: list[tuple[list[float], list[float]]], server: str) -> str:
-    """Write the table: medians over the rounds, each ratio taken within its round."""
-    rows = []
-    for name, at in (("p50", 50), ("p99", 99)):
-        pairs = [(percentile(floor, at), percentile(own, at)) for floor, own in rounds]
-        floor, own = (statistics.median(one) for one in zip(*pairs, strict=True))
-        ratio = statistics.median(own / floor for floor, own in pairs)
-        rows.append(f"| {name} | {floor:.1f} | {own:.1f} | {ratio:.2f} |")
+def machine() -> str:
+    """Name what it was measured on."""
+    with servers.server() as dsn, psycopg.connect(dsn) as connection:
+        server = connection.info.parameter_status("server_version")
     versions = ", ".join(f"{name} {version(name)}" for name in ("psycopg", "aiohttp"))
-    return "\n".join(
-        [
-            "# Benchmark",
-            "",
-            "Written by `make bench`. From sending to the gateway's receipt, in milliseconds, at most 20 events a",
-            f"second: medians of {len(rounds)} rounds of {len(rounds[0][0])}, the ratio within each round.",
-            "*Bare* is an insert with a notify, a LISTEN and a POST over open connections; *ours* is a signed webhook",
-            "over HTTP, verified, stored as a learning and a job in one commit, claimed under a lease and POSTed.",
-            "",
-            "| | bare | ours | ratio |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            f"{server}; Python {platform.python_version()}, {versions}; {platform.system()} {platform.machine()}.",
-            "",
-        ]
-    )
-
-
-def percentile(values: list[float], at: int) -> float:
-    """Return a percentile."""
-    return statistics.quantiles(values, n=100, method="inclusive")[at - 1]
+    system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return f"PostgreSQL {server}; Python {platform.python_version()}, {versions}; {system}."
 
 
 def main() -> None:
-    """Measure, print, and keep the page; an argument is the number of events a round, for a quick look."""
-    events = int(sys.argv[1]) if len(sys.argv) > 1 else EVENTS
-    with servers.server() as server_dsn, servers.database(server_dsn) as dsn:
-        migrate(dsn)
-        rounds = asyncio.run(measure(dsn, events))
-        with psycopg.connect(dsn) as connection:
-            server = f"PostgreSQL {connection.info.parameter_status('server_version')}"
-    text = page(rounds, server)
-    print(text)
-    if events == EVENTS:
-        PAGE.write_text(text)
+    """Measure and print; all of it in full is kept as the page."""
+    parser = argparse.ArgumentParser("make bench")
+    parser.add_argument("part", nargs="?", choices=[*PARTS])
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
+    told = ["# Benchmark", "", "Written by `make bench`, all in one run on one machine.", ""]
+    for name, (title, bench) in PARTS.items():
+        if args.part in {None, name}:
+            print(f"… {name}", flush=True)
+            part = ["## " + title, "", bench(quick=args.quick), ""]
+            print("\n".join(part), flush=True)
+            told += part
+    told += [machine(), ""]
+    print(told[-2])
+    if args.part is None and not args.quick:
+        PAGE.write_text("\n".join(told))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ class Link:
         self.server: asyncio.StreamWriter | None = None
         self.dead = dead
         self.bytes = {"server": 0, "client": 0}
+        self.statements = 0  # libpq sends each in one piece
 
     async def run(self, from_client: asyncio.StreamReader) -> None:
         """Relay until one end hangs up; a dead link reads on and keeps both sockets open."""
@@ -130,6 +131,7 @@ class Link:
     async def _send(self, chunk: bytes, sink: asyncio.StreamWriter, toward: Toward) -> None:
         if chunk and not self.dead:
             self.bytes[toward] += len(chunk)
+            self.statements += toward == "server"
             with contextlib.suppress(OSError):
                 sink.write(chunk)
                 await sink.drain()
