@@ -132,9 +132,12 @@ def _retry_one(desk: Desk, job_id: UUID) -> int:
 
 def _retry_many(desk: Desk, args: argparse.Namespace) -> int:
     found = desk.loop.run(dead_letters.find_failed(desk.session, _wanted(args, desk.now), MOST + 1))
-    more = f", the longest dead of more than {MOST}" if len(found) > MOST else ""
-    if not _agreed(desk, found[:MOST], f"failed jobs{more}", "queue them again?", is_sure=args.yes):
-        return int(bool(found))
+    if not found:
+        print("no failed job is meant: nothing was changed")
+        return 0
+    _tell(desk, "failed jobs, the longest dead of more" if len(found) > MOST else "failed jobs", found[:MOST])
+    if not _agreed("queue them again?", is_sure=args.yes):
+        return 1
     ids = [one.id for one in found[:MOST]]
     batches = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
     count = sum(desk.loop.run(dead_letters.requeue_jobs(desk.session, batch)) for batch in batches)
@@ -149,8 +152,12 @@ def _replay(args: argparse.Namespace) -> int:
         found = desk.loop.run(dead_letters.find_events(desk.session, wanted, MOST + 1))
         if len(found) > MOST:
             return _nothing(f"there are more than {MOST} events: narrow --since and --until, nothing was changed")
-        if not _agreed(desk, found, "events", "queue a new job for each?", is_sure=args.yes):
-            return int(bool(found))
+        if not found:
+            print("no event is meant: nothing was changed")
+            return 0
+        _tell(desk, "events", found)
+        if not _agreed("queue a new job for each?", is_sure=args.yes):
+            return 1
         count = desk.loop.run(dead_letters.replay_learnings(desk.session, [one.id for one in found]))
     print(f"new jobs: {count}")
     return 0
@@ -166,14 +173,15 @@ def _wanted(args: argparse.Namespace, now: datetime) -> Wanted:
     return Wanted(type=args.type, queue=args.queue, since=since, until=until, error=args.error)
 
 
-def _agreed(desk: Desk, found: Sequence[Found], what: str, question: str, *, is_sure: bool) -> bool:
-    """Tell how many there are, show some, and ask; without a terminal nobody is there to answer."""
-    if not found:
-        print(f"no such {what}: nothing was changed")
-        return False
-    print(f"{len(found)} {what}:")
+def _tell(desk: Desk, what: str, found: Sequence[Found]) -> None:
+    """Say how many are meant, and show some."""
+    print(f"{what}: {len(found)}")
     for line in jobs_text.examples(found, desk.now):
         print(line)
+
+
+def _agreed(question: str, *, is_sure: bool) -> bool:
+    """Ask; without a terminal nobody is there to answer."""
     if is_sure:
         return True
     if not sys.stdin.isatty():

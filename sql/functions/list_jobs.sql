@@ -21,14 +21,14 @@ begin
     union all
     (select j from public.jobs j
      where p_status in ('done', 'failed') and j.status = p_status
-       and j.finished_at >= coalesce(p_since, '-infinity') and j.finished_at < coalesce(p_until, 'infinity')
+       and j.finished_at >= coalesce(p_since, '-infinity') and (p_until is null or j.finished_at < p_until)
      order by j.finished_at desc limit 10000)
   )
   select agent_vault.read_job(l.j, false) from looked_at l
   where (p_queue is null or (l.j).queue = p_queue) and (v_type is null or (l.j).type ilike v_type)
     and (p_error is null or strpos(lower((l.j).last_error), lower(p_error)) > 0)
     and coalesce((l.j).finished_at, (l.j).created_at) >= coalesce(p_since, '-infinity')
-    and coalesce((l.j).finished_at, (l.j).created_at) < coalesce(p_until, 'infinity')
+    and (p_until is null or coalesce((l.j).finished_at, (l.j).created_at) < p_until)
   order by (l.j).finished_at desc nulls first, (l.j).queue, coalesce((l.j).lease_until, (l.j).run_at), (l.j).created_at
   limit p_limit;
 end

@@ -351,7 +351,7 @@ def test_events_are_kept_for_a_week(monkeypatch: pytest.MonkeyPatch, days: str) 
         monkeypatch.setenv("VAULT_PRUNE_LEARNINGS_AFTER_DAYS", fine)
         assert int(fine) == load().prune_learnings_after_days
     monkeypatch.setenv("VAULT_PRUNE_LEARNINGS_AFTER_DAYS", days)
-    with pytest.raises(SettingsError, match="VAULT_PRUNE_LEARNINGS_AFTER_DAYS: .* set it to 7 or more, or to 0"):
+    with pytest.raises(SettingsError, match=r"VAULT_PRUNE_LEARNINGS_AFTER_DAYS: .* set it to 7 or more, or to 0"):
         load()
 
 
