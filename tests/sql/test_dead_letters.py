@@ -114,11 +114,14 @@ def test_a_list_looks_at_no_more_than_ten_thousand(dsn: str, database: psycopg.C
     )
     database.execute("analyze public.jobs")
     with psycopg.connect(dsn) as fresh:  # whose counters are at zero
-        fresh.execute("select count(*) from agent_vault.list_jobs(%s, 'none', null, null, null, 'none', 10)", [status])
+        for _ in range(10):  # Postgres thinks of another plan from the sixth time on
+            fresh.execute(
+                "select count(*) from agent_vault.list_jobs(%s, 'none', null, null, null, 'none', 10)", [status]
+            )
         read = fresh.execute(
             "select seq_scan, idx_tup_fetch from pg_stat_xact_user_tables where relid = 'public.jobs'::regclass"
         ).fetchone()
-    assert (0, 10_000) == read
+    assert (0, 100_000) == read
 
 
 async def test_a_job_is_shown_without_its_payload(session: Session, database: psycopg.Connection) -> None:
@@ -143,9 +146,12 @@ async def test_a_job_is_shown_without_its_payload(session: Session, database: ps
 
 def test_a_retry_forgets_the_lapses(database: psycopg.Connection) -> None:
     """A job that lapsed and is queued again by a person, with requeue or by hand, is a suspect no more."""
+    database.execute("alter table public.jobs disable trigger agent_vault_requeued")
     for again in ("select agent_vault.requeue_job(%s)", "update public.jobs set status = 'queued' where id = %s"):
         job_id = letters.dead(database, lapses=3, attempts=5)
         database.execute(again, [job_id])
+        # for what is done by hand: requeue_job does not need it
+        database.execute("alter table public.jobs enable trigger agent_vault_requeued")
         after = letters.job(database, job_id)
         assert ("queued", 0, 0, None) == (after["status"], after["lapses"], after["attempts"], after["finished_at"])
 

@@ -12,7 +12,7 @@ from ear import Ear
 
 from sql.housekeeping import Swept, prune_jobs, prune_learnings, sweep_learnings
 from sql.learnings import record_events
-from sql.migrate import migrate
+from sql.migrate import migrate, script
 from sql.session import Session
 
 OLD_INSTALL = Path(__file__).with_name("old_install.sql").read_text("utf-8")
@@ -42,6 +42,23 @@ async def test_an_event_without_a_job_gets_one(session: Session, database: psyco
     (written,) = database.execute("select %s::timestamptz", [job["payload"]["timestamp"]]).fetchone()
     assert row["created_at"] == written
     assert Swept(0, 0, None) == await sweep_learnings(session, 10)
+
+
+async def test_an_event_that_had_its_job_gets_no_other(session: Session, database: psycopg.Connection) -> None:
+    """Whoever asks for more than a sweep finds, is refused."""
+    (learning_id,) = await letters.record(session, letters.event(1))
+    with pytest.raises(psycopg.errors.IntegrityError):
+        database.execute("select agent_vault.queue_learnings(%s, false)", [[learning_id]])
+    assert 1 == len(letters.jobs_of(database, learning_id))
+
+
+async def test_an_event_of_before_is_replayed_in_its_queue(session: Session, database: psycopg.Connection) -> None:
+    """The migration that brings the queue of an event takes it from its job."""
+    (learning_id,) = await letters.record(session, letters.event(1, queue="work"))
+    database.execute("update agent_learnings set queue = null")
+    database.execute(script())
+    database.execute("select agent_vault.replay_learnings(%s)", [[learning_id]])
+    assert ["work", "work"] == [job["queue"] for job in letters.jobs_of(database, learning_id)]
 
 
 async def test_a_sweep_takes_no_more_than_its_batch(session: Session, database: psycopg.Connection) -> None:
@@ -228,6 +245,16 @@ async def test_events_are_pruned_in_batches(session: Session, database: psycopg.
     assert [True, True, False] == gone(database, *made)
 
 
+async def test_events_that_stay_do_not_hold_up_the_others(session: Session, database: psycopg.Connection) -> None:
+    """Old events with dead letters fill no batch."""
+    kept, old = await letters.record(session, letters.event(1), letters.event(2))
+    for learning_id, status, age in ((kept, "failed", "10 days"), (old, "done", "9 days")):
+        letters.age(database, "agent_learnings", learning_id, age)
+        database.execute("update public.jobs set status = %s where learning_id = %s", [status, learning_id])
+    assert 1 == await prune_learnings(session, 7, 1)
+    assert [False, True] == gone(database, kept, old)
+
+
 async def test_a_pruned_event_that_comes_again_is_a_new_one(session: Session, database: psycopg.Connection) -> None:
     """Why events are kept for longer than Composio tries."""
     one = letters.event(1)
@@ -299,6 +326,9 @@ def test_a_pruning_that_finds_nothing_reads_next_to_nothing(
     with psycopg.connect(dsn) as fresh:
         fresh.execute(f"select agent_vault.{call}")
         read = fresh.execute(
-            "select seq_scan, coalesce(idx_tup_fetch, 0) < 10 from pg_stat_xact_user_tables where relname = %s", [table]
+            "select pg_stat_get_xact_numscans(%(table)s::regclass),"
+            " (select sum(pg_stat_get_xact_tuples_returned(indexrelid)) < 10 from pg_index"
+            " where indrelid = %(table)s::regclass)",
+            {"table": table},
         ).fetchone()
     assert (0, True) == read
