@@ -56,12 +56,22 @@ class Migration:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenJobs:
+    """How many jobs have a status that is not final, and the age of the oldest."""
+
+    status: str
+    count: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Migrated:
-    """What a migrate did: the version before (None: no schema) and after, and what the database had to say."""
+    """What a migrate did: the version before (None: no schema) and after, what the database said, what is open."""
 
     before: int | None
     after: int
     notices: list[str] = field(default_factory=list)
+    open_jobs: list[OpenJobs] = field(default_factory=list)
 
 
 def _read(folder: str) -> list[tuple[str, str]]:
@@ -150,7 +160,9 @@ def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
         notices[:] = [notice for notice in notices if not notice.startswith("NOTICE")]
         connection.execute("select set_config('agent_vault.keep_anon', %s, true)", ["on" if keep_anon else "off"])
         connection.execute(privileges().encode())
-    return Migrated(before, latest(), notices)
+        connection.commit()  # the count may take its time, and needs none of the locks
+        rows = connection.execute("select status, jobs, oldest_s from agent_vault.count_open()").fetchall()
+    return Migrated(before, latest(), notices, [OpenJobs(*row) for row in rows])
 
 
 def _connect(dsn: str) -> psycopg.Connection:

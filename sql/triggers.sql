@@ -19,3 +19,8 @@ create or replace trigger agent_vault_leased before insert or update on public.j
 for each row
 when (new.status = 'processing' and new.lease_until is null)
 execute function agent_vault.keep_claimable();
+
+create or replace trigger agent_vault_finished before insert or update on public.jobs
+for each row
+when (new.status in ('done', 'failed') and new.finished_at is null)
+execute function agent_vault.keep_claimable();

@@ -10,6 +10,7 @@ from aiohttp import web, web_response
 from sql.session import Session
 from vault import api
 from vault.health import Health
+from vault.housekeeping import Housekeeping
 from vault.inbox import Inbox
 from vault.keys import CLOCK, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS
 from vault.settings import VaultSettings
@@ -42,7 +43,7 @@ def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> w
 
 
 async def run_parts(app: web.Application) -> AsyncIterator[None]:
-    """Open the connections and run the writer and the health check; end them after the last request."""
+    """Open the connections and run the writer, the health check and the upkeep; end them after the last request."""
     dsn = app[SETTINGS].database_url.get_secret_value()
     sessions = {name: Session(dsn, name=f"agent-vault {name}") for name in ("writer", "jobs", "learnings", "health")}
     app[INBOX] = Inbox(sessions["writer"])
@@ -54,6 +55,7 @@ async def run_parts(app: web.Application) -> AsyncIterator[None]:
             parts.create_task(app[INBOX].write(), name="inbox"),
             parts.create_task(app[HEALTH].watch(), name="health"),
             parts.create_task(sessions["writer"].warm(), name="warm-up"),
+            parts.create_task(Housekeeping(sessions["jobs"], app[SETTINGS]).run(), name="housekeeping"),
         ]
         yield
         for part in running:

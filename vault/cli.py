@@ -21,8 +21,10 @@ from sql.connecting import explain
 from sql.migrate import SchemaTooOldError
 from sql.version import __version__
 from vault import sender, settings, up
+from vault.ages import say_age
 from vault.data_folder import FolderError
 from vault.embedded import EmbeddedError
+from vault.jobs_cli import add_jobs
 from vault.sender import SendFailed
 from vault.serve import ListenError, serve
 from vault.up import UpError
@@ -85,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(commands.add_parser("serve", help="run the webhook endpoint"))
     _add_migrate(commands.add_parser("migrate", help="create or adopt the tables, or bring them up to date"))
     _add_send(commands.add_parser("send", help="send a signed delivery as Composio does"))
+    add_jobs(commands.add_parser("jobs", help="list failed jobs, retry or cancel them, replay events"))
     return root
 
 
@@ -179,6 +182,9 @@ def _migrate(args: argparse.Namespace) -> int:
     print(f"schema version {done.after} (was: {was})")
     for notice in done.notices:
         print(notice)
+    if done.open_jobs:
+        open_jobs = [f"{one.count} {one.status} (oldest {say_age(one.oldest_s)})" for one in done.open_jobs]
+        print(f"open jobs: {', '.join(open_jobs)}")
     return 0
 
 

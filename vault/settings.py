@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
@@ -30,6 +30,20 @@ _SIGNING: Final = (
     "(lost: rotate it there); several with commas between them"
 )
 _RULES: Final = f"[[queues]] tables whose queue is {QUEUE_MUST}, and whose slug, account and user are globs"
+
+_DAYS_MUST: Final = "a number of days from 1 to 36500, or 0 for never"
+_Days: Final = Field(ge=0, le=36_500)
+_WEEK: Final = 7
+
+
+def _check_week(days: int) -> int:
+    """Keep what recognises an event that Composio sends again for at least the time in which it may."""
+    if 0 < days < _WEEK:
+        raise ValueError(
+            f"after less than {_WEEK} days an event that Composio sends again would be taken for a new one: "
+            f"set it to {_WEEK} or more, or to 0 for never"
+        )
+    return days
 
 
 class QueueRule(BaseModel):
@@ -63,6 +77,11 @@ class VaultSettings(BaseSettings):
         Field(ge=1, le=_JSONB_BYTES),
         Setting("VAULT_MAX_BODY_BYTES", f"a number of bytes from 1 to {_JSONB_BYTES}"),
     ] = 32 * 1024 * 1024
+    prune_jobs_after_days: Annotated[int, _Days, Setting("VAULT_PRUNE_JOBS_AFTER_DAYS", _DAYS_MUST)] = 30
+    prune_failed_after_days: Annotated[int, _Days, Setting("VAULT_PRUNE_FAILED_AFTER_DAYS", _DAYS_MUST)] = 0
+    prune_learnings_after_days: Annotated[
+        int, _Days, AfterValidator(_check_week), Setting("VAULT_PRUNE_LEARNINGS_AFTER_DAYS", _DAYS_MUST)
+    ] = 0
     log_level: Annotated[LogLevel, Setting("VAULT_LOG_LEVEL", LOG_LEVEL_MUST)] = "info"
     queues: Annotated[tuple[QueueRule, ...], Setting("", _RULES)] = ()
 

@@ -19,9 +19,11 @@ export type Database = {
           kind: string | null
           learning: string
           metadata: Json | null
+          queue: string | null
           queued_at: string | null
           raw_body: string | null
           source: string | null
+          sweep_at: string | null
           tags: string[] | null
           updated_at: string | null
           visibility: string | null
@@ -35,9 +37,11 @@ export type Database = {
           kind?: string | null
           learning: string
           metadata?: Json | null
+          queue?: string | null
           queued_at?: string | null
           raw_body?: string | null
           source?: string | null
+          sweep_at?: string | null
           tags?: string[] | null
           updated_at?: string | null
           visibility?: string | null
@@ -51,9 +55,11 @@ export type Database = {
           kind?: string | null
           learning?: string
           metadata?: Json | null
+          queue?: string | null
           queued_at?: string | null
           raw_body?: string | null
           source?: string | null
+          sweep_at?: string | null
           tags?: string[] | null
           updated_at?: string | null
           visibility?: string | null
@@ -79,6 +85,7 @@ export type Database = {
           outcome: Json | null
           payload: Json | null
           queue: string
+          replay: boolean
           run_at: string
           status: string
           type: string
@@ -102,6 +109,7 @@ export type Database = {
           outcome?: Json | null
           payload?: Json | null
           queue?: string
+          replay?: boolean
           run_at?: string
           status?: string
           type: string
@@ -125,6 +133,7 @@ export type Database = {
           outcome?: Json | null
           payload?: Json | null
           queue?: string
+          replay?: boolean
           run_at?: string
           status?: string
           type?: string
@@ -157,6 +166,7 @@ export type Database = {
           outcome: Json | null
           payload: Json | null
           queue: string
+          replay: boolean
           run_at: string
           status: string
           type: string

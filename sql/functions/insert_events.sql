@@ -25,7 +25,8 @@ begin
     from input i order by i.event_id, i.place
   ), learned as (
     insert into public.agent_learnings
-      (id, event_id, created_at, updated_at, learning, category, source, tags, confidence, metadata, raw_body, queued_at)
+      (id, event_id, created_at, updated_at, learning, category, source, tags, confidence, metadata, raw_body, queue,
+       queued_at)
     select e.id, e.event_id, e.received_at, e.received_at,
       e.learning, 'composio_trigger', 'composio_webhook',
       array_remove(array[e.account, upper(e.type)], null), 1.0,
@@ -33,15 +34,13 @@ begin
         'received_at', e.received_at, 'trigger_name', e.type, 'connected_account_id', e.account))
       || case when p_with_json and e.as_json
         then jsonb_build_object('raw_payload', agent_vault.read_json(e.type, e.body)) else '{}' end,
-      e.body, case when p_with_job then now() end
+      e.body, e.queue, case when p_with_job then now() end
     from event e order by e.event_id
     on conflict do nothing
     returning id
   ), queued as (
     insert into public.jobs (type, payload, queue, learning_id)
-    select e.type, jsonb_build_object(
-        'text', 'New Composio trigger (' || e.type || '). Check latest composio_trigger learnings.',
-        'learning_id', e.id, 'trigger_name', e.type, 'timestamp', e.received_at), e.queue, e.id
+    select e.type, agent_vault.job_payload(e.type, e.id, e.received_at), e.queue, e.id
     from learned l join event e on e.id = l.id where p_with_job order by e.place
     returning id, learning_id
   )

@@ -1,6 +1,7 @@
 -- Trigger: keeps a job that somebody else's plain insert or update touched within reach of a claim:
--- queued again means due now or later, processing always has a lease that can lapse. A finished job that a person
--- queues by hand is as fresh as after requeue_job: no late answer to its old claim settles it.
+-- queued again means due now or later, processing always has a lease that can lapse, and a finished job says when it
+-- ended, by which it is listed and pruned. A finished job that a person queues by hand is as fresh as after
+-- requeue_job: no late answer to its old claim settles it.
 create or replace function agent_vault.keep_claimable() returns trigger
 language plpgsql set search_path = '' as $$
 begin
@@ -9,11 +10,16 @@ begin
     if tg_op = 'UPDATE' and old.status in ('done', 'failed') then
       new.locked_by := null;
       new.attempts := 0;
+      new.lapses := 0;
       new.finished_at := null;
       new.outcome := null;
     end if;
-  elsif new.lease_until is null then
+  elsif new.status in ('done', 'failed') then
+    new.lease_until := null;
+    new.finished_at := clock_timestamp();
+  else
     new.lease_until := now() + interval '15 minutes';
+    new.finished_at := null;
   end if;
   return new;
 end

@@ -1,4 +1,4 @@
--- A person's second chance for a failed job: queued now, with all its attempts. False when it is not failed.
+-- A person's second chance for a failed job: queued now, with all its attempts and no lapse. False when it is not failed.
 create or replace function agent_vault.requeue_job(p_job_id uuid) returns boolean
 language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '8s' as $$
 begin
@@ -7,6 +7,7 @@ begin
     run_at = now(),
     locked_by = null,
     attempts = 0,
+    lapses = 0,
     finished_at = null,
     outcome = null,
     updated_at = now()

@@ -1,7 +1,6 @@
 """The commands `agent-vault migrate` and `agent-vault send`, as processes."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,31 +12,41 @@ from sql.migrate import latest
 
 SECRET = "a-secret-of-these-tests"
 
+OLD_JOBS = """create table public.jobs (id uuid primary key default gen_random_uuid(), type text not null,
+  payload jsonb, status text not null default 'queued', locked_at timestamptz, locked_by text,
+  attempts int not null default 0, last_error text, created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now())"""
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Run `agent-vault` with nothing of this machine's settings."""
-
-    def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "vault", *arguments],
-            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **env},
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert "Traceback" not in done.stderr
-        return done
-
-    return command
 
 
 def test_migrate_tells_what_it_did(run: Run, blank_dsn: str) -> None:
     """The first run says that there was nothing, the second that nothing is to do."""
     assert f"schema version {latest()} (was: no schema of ours)\n" == run("migrate", DATABASE_URL=blank_dsn).stdout
     assert f"schema version {latest()} (was: up to date already)\n" == run("migrate", DATABASE_URL=blank_dsn).stdout
+
+
+@pytest.mark.parametrize(
+    ("expected", "open_jobs"),
+    [
+        ("", []),
+        (
+            "open jobs: 2 queued (oldest 3 days), 1 processing (oldest 1 hour)\n",
+            [("queued", "3 days 5 hours"), ("queued", "2 hours"), ("processing", "61 minutes")],
+        ),
+        ("open jobs: 1 processing (oldest 5 minutes)\n", [("processing", "5 minutes")]),
+    ],
+)
+def test_migrate_tells_of_open_jobs(run: Run, blank_dsn: str, expected: str, open_jobs: list[tuple[str, str]]) -> None:
+    """Whoever adopts an install hears what its daemon will find at once; what is finished is not counted."""
+    with psycopg.connect(blank_dsn) as old:
+        old.execute(OLD_JOBS)
+        for status, age in [*open_jobs, ("done", "9 days"), ("failed", "9 days")]:
+            old.execute(
+                "insert into jobs (type, status, created_at) values ('X', %s, now() - %s::interval)", [status, age]
+            )
+    first = f"schema version {latest()} (was: no schema of ours)\n"
+    assert first + expected == run("migrate", DATABASE_URL=blank_dsn).stdout
 
 
 def test_migrate_prints_a_script_without_a_database(run: Run) -> None:

@@ -338,7 +338,8 @@ def test_environment_names() -> None:
     """The list has every variable that is read, and every field has a name a person can set."""
     assert {
         "DATABASE_URL", "COMPOSIO_WEBHOOK_SECRET", "AGENT_EDGE_KEY", "VAULT_CONFIG", "VAULT_HOST", "VAULT_PORT",
-        "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "CREDENTIALS_DIRECTORY",
+        "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "CREDENTIALS_DIRECTORY", "VAULT_PRUNE_JOBS_AFTER_DAYS",
+        "VAULT_PRUNE_FAILED_AFTER_DAYS", "VAULT_PRUNE_LEARNINGS_AFTER_DAYS",
     } == ENVIRONMENT_NAMES  # fmt: skip
     assert VaultSettings.model_fields.keys() == settings_of(VaultSettings).keys()
 
@@ -349,3 +350,25 @@ def test_secret_fields() -> None:
     assert {"database_url", "composio_webhook_secrets", "agent_edge_key"} == {
         name for name, info in fields.items() if holds_secret(info.annotation)
     }
+
+
+@pytest.mark.usefixtures("required")
+@pytest.mark.parametrize("days", ["1", "6"])
+def test_events_are_kept_for_a_week(monkeypatch: pytest.MonkeyPatch, days: str) -> None:
+    """Fewer days would let an event that Composio sends again in as a new one; 0 and 7 are fine."""
+    for fine in ("0", "7"):
+        monkeypatch.setenv("VAULT_PRUNE_LEARNINGS_AFTER_DAYS", fine)
+        assert int(fine) == load().prune_learnings_after_days
+    monkeypatch.setenv("VAULT_PRUNE_LEARNINGS_AFTER_DAYS", days)
+    with pytest.raises(SettingsError, match=r"VAULT_PRUNE_LEARNINGS_AFTER_DAYS: .* set it to 7 or more, or to 0"):
+        load()
+
+
+@pytest.mark.usefixtures("required")
+@pytest.mark.parametrize("what", ["JOBS", "FAILED", "LEARNINGS"])
+@pytest.mark.parametrize("days", ["-1", "never", "36501", "1.5"])
+def test_days_are_a_number(monkeypatch: pytest.MonkeyPatch, what: str, days: str) -> None:
+    """What is no number of days is refused with what it must be."""
+    monkeypatch.setenv(f"VAULT_PRUNE_{what}_AFTER_DAYS", days)
+    with pytest.raises(SettingsError, match=f"VAULT_PRUNE_{what}_AFTER_DAYS is wrong: set it to a number of days"):
+        load()

@@ -1,0 +1,11 @@
+-- The payload of an event's job, which existing workers know: what the agent is told and which learning to read, and no
+-- word of the event.
+create or replace function agent_vault.job_payload(p_type text, p_learning_id uuid, p_received_at timestamptz)
+returns jsonb
+language plpgsql stable set search_path = '' as $$
+begin
+  return jsonb_build_object(
+    'text', 'New Composio trigger (' || p_type || '). Check latest composio_trigger learnings.',
+    'learning_id', p_learning_id, 'trigger_name', p_type, 'timestamp', p_received_at);
+end
+$$;

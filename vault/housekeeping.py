@@ -1,0 +1,73 @@
+"""The vault's upkeep of its database: events that got no job are queued, and what is old is deleted, bit by bit."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import psycopg
+import structlog
+
+from notifier.complaint import Complaint, one_line
+from sql.housekeeping import prune_jobs, prune_learnings, sweep_learnings
+from sql.session import Session
+from vault.settings import VaultSettings
+
+EVERY_S = 60.0
+PAUSE_S = 1.0  # between two batches, so that whoever shares the connection gets a turn
+SWEEP_BATCH = 100
+PRUNE_BATCH = 500
+
+Task = Callable[[], Awaitable[bool]]
+
+log = structlog.get_logger()
+
+
+class Housekeeping:
+    """Goes round every minute, and at once where a batch was full; several vaults do not get into each other's way."""
+
+    def __init__(self, session: Session, settings: VaultSettings) -> None:
+        """Work over this session, which others may share: each statement is a small one."""
+        self._session = session
+        self._settings = settings
+        self._complain = Complaint()
+
+    async def run(self) -> None:
+        """Go round again and again; only cancelling ends it."""
+        while True:
+            more = await self.go_round()
+            await asyncio.sleep(PAUSE_S if more else EVERY_S)
+
+    async def go_round(self) -> bool:
+        """Do one batch of each task; return whether one was full, so that there may be more."""
+        chosen, session = self._settings, self._session
+        tasks: list[Task] = [self._sweep]
+        if days := chosen.prune_jobs_after_days:
+            tasks.append(partial(_prune, "done", partial(prune_jobs, session, "done", days, PRUNE_BATCH)))
+        if days := chosen.prune_failed_after_days:
+            tasks.append(partial(_prune, "failed", partial(prune_jobs, session, "failed", days, PRUNE_BATCH)))
+        if days := chosen.prune_learnings_after_days:
+            tasks.append(partial(_prune, "learnings", partial(prune_learnings, session, days, PRUNE_BATCH)))
+        return any([await self._try(task) for task in tasks])  # a list, so that a full one does not end the round
+
+    async def _sweep(self) -> bool:
+        swept = await sweep_learnings(self._session, SWEEP_BATCH)
+        if swept.refused:
+            log.warning("learnings_refused", count=swept.refused, error=swept.error)
+        if swept.queued:
+            log.info("learnings_queued", count=swept.queued)
+        return swept.queued + swept.refused >= SWEEP_BATCH
+
+    async def _try(self, task: Task) -> bool:
+        """Do one task; one that fails neither ends the others nor the vault."""
+        try:
+            return await task()
+        except psycopg.Error as error:
+            self._complain("housekeeping_failed", error=one_line(error))
+            return False
+
+
+async def _prune(what: str, pruning: Callable[[], Awaitable[int]]) -> bool:
+    count = await pruning()
+    if count:
+        log.info("pruned", what=what, count=count)
+    return count >= PRUNE_BATCH
