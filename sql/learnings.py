@@ -47,8 +47,10 @@ class Recorded:
     refused: str | None
 
 
-async def record_events(session: Session, events: Sequence[NewEvent]) -> list[Recorded]:
-    """Store a batch of events in one commit and answer for each, in order."""
+async def record_events(
+    session: Session, events: Sequence[NewEvent], *, deadline_s: float | None = None
+) -> list[Recorded]:
+    """Store a batch of events in one commit, within the session's deadline or another; answer for each, in order."""
     rows = await session.fetch(
         "select event_id, learning_id, job_id, duplicate, refused"
         " from agent_vault.record_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
@@ -63,6 +65,7 @@ async def record_events(session: Session, events: Sequence[NewEvent]) -> list[Re
             [event.as_json for event in events],
             [event.age_s for event in events],
         ],
+        deadline_s=deadline_s,
     )
     return [Recorded(*row) for row in rows]
 

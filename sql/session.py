@@ -74,15 +74,17 @@ class Session:
         self._lock = asyncio.Lock()
         self._connection: psycopg.AsyncConnection | None = None
 
-    async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows.
+    async def fetch(
+        self, query: str, arguments: Sequence[Any] = (), *, deadline_s: float | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Run one statement, within the session's deadline or another, and return its rows.
 
         Raises psycopg.Error; after an error of the connection the next call opens a new one.
         """
         async with self._lock:
             connection = await self._ready()
             try:
-                with deadline(connection, self._deadline_s):
+                with deadline(connection, self._deadline_s if deadline_s is None else deadline_s):
                     cursor = await connection.execute(query.encode(), arguments)
                     return await cursor.fetchall()
             finally:

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
 from notifier.refusals import read
-from notifier.sources import SecretsFolder, Texts, TomlFile
+from notifier.sources import SecretsFolder, Texts, TomlFile, at_home
 from notifier.values import (
     DSN_MUST,
     LOG_LEVEL_MUST,
@@ -30,6 +30,10 @@ _SIGNING: Final = (
     "(lost: rotate it there); several with commas between them"
 )
 _RULES: Final = f"[[queues]] tables whose queue is {QUEUE_MUST}, and whose slug, account and user are globs"
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path and at_home(path).absolute()
 
 
 class QueueRule(BaseModel):
@@ -63,6 +67,14 @@ class VaultSettings(BaseSettings):
         Field(ge=1, le=_JSONB_BYTES),
         Setting("VAULT_MAX_BODY_BYTES", f"a number of bytes from 1 to {_JSONB_BYTES}"),
     ] = 32 * 1024 * 1024
+    spool_dir: Annotated[
+        Path | None,
+        AfterValidator(_absolute),
+        Setting("VAULT_SPOOL_DIR", "a folder on this machine's own disk"),
+    ] = None
+    spool_max_bytes: Annotated[int, Field(ge=1), Setting("VAULT_SPOOL_MAX_BYTES", "a number of bytes from 1 on")] = (
+        1024 * 1024 * 1024
+    )
     log_level: Annotated[LogLevel, Setting("VAULT_LOG_LEVEL", LOG_LEVEL_MUST)] = "info"
     queues: Annotated[tuple[QueueRule, ...], Setting("", _RULES)] = ()
 

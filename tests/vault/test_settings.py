@@ -329,7 +329,7 @@ def test_environment_names() -> None:
     """The list has every variable that is read, and every field has a name a person can set."""
     assert {
         "DATABASE_URL", "COMPOSIO_WEBHOOK_SECRET", "AGENT_EDGE_KEY", "VAULT_CONFIG", "VAULT_HOST", "VAULT_PORT",
-        "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "CREDENTIALS_DIRECTORY",
+        "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "VAULT_SPOOL_DIR", "VAULT_SPOOL_MAX_BYTES", "CREDENTIALS_DIRECTORY",
     } == ENVIRONMENT_NAMES  # fmt: skip
     assert VaultSettings.model_fields.keys() == settings_of(VaultSettings).keys()
 
