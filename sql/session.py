@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -75,9 +75,15 @@ class Session:
         self._connection: psycopg.AsyncConnection | None = None
 
     async def fetch(
-        self, query: str, arguments: Sequence[Any] = (), *, deadline_s: float | None = None
+        self,
+        query: str,
+        arguments: Sequence[Any] | Callable[[], Sequence[Any]] = (),
+        *,
+        deadline_s: float | None = None,
     ) -> list[tuple[Any, ...]]:
         """Run one statement, within the session's deadline or another, and return its rows.
+
+        Arguments that change with time are given as a function, called when the statement goes out.
 
         Raises psycopg.Error; after an error of the connection the next call opens a new one.
         """
@@ -85,7 +91,8 @@ class Session:
             connection = await self._ready()
             try:
                 with deadline(connection, self._deadline_s if deadline_s is None else deadline_s):
-                    cursor = await connection.execute(query.encode(), arguments)
+                    values = arguments() if callable(arguments) else arguments
+                    cursor = await connection.execute(query.encode(), values)
                     return await cursor.fetchall()
             finally:
                 if connection.broken or connection.closed:

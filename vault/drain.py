@@ -11,7 +11,7 @@ import structlog
 
 from notifier.backoff import full_jitter_s
 from notifier.complaint import Complaint, one_line
-from sql.learnings import Recorded, record_events
+from sql.learnings import NewEvent, Recorded, record_events
 from sql.session import Session
 from vault.circuit import Circuit
 from vault.spool import Kept, Spool
@@ -24,6 +24,7 @@ IDLE_S = 2.0
 DEADLINE_S = 10.0
 BYTES_A_SECOND = 256 * 1024  # a slow line gets the time that a large body takes on it
 SLOW_S = 3.0
+AWAY = (psycopg.OperationalError, psycopg.InternalError)  # the second when it is read-only
 
 log = structlog.get_logger()
 
@@ -80,17 +81,15 @@ class Drain:
         return True
 
     async def _record(self, batch: Sequence[Kept]) -> list[Recorded]:
-        """Store the batch as of its receipt; a clock that went back makes nothing younger than now."""
-        now = time.time()
-        events = [replace(one.event, age_s=max(0.0, now - one.received_at)) for one in batch]
-        body_bytes = sum(len(event.body) for event in events)
-        return await record_events(self._session, events, deadline_s=DEADLINE_S + body_bytes / BYTES_A_SECOND)
+        body_bytes = sum(len(one.event.body) for one in batch)
+        deadline_s = DEADLINE_S + body_bytes / BYTES_A_SECOND
+        return await record_events(self._session, lambda: _aged(batch), deadline_s=deadline_s)
 
     async def _settle(self, spool: Spool, batch: Sequence[Kept], answers: Sequence[Recorded]) -> None:
-        refused: dict[int, str] = {}
+        refused: dict[str, str] = {}
         for one, answer in zip(batch, answers, strict=True):
             if answer.refused is not None:
-                refused[one.number] = answer.refused
+                refused[answer.event_id] = answer.refused
                 facts = {"event_id": one.event.event_id, "learning_id": one.event.learning_id, "type": one.event.type}
                 log.error("spool_refused_row", **facts, error=answer.refused, file=str(spool.path))
         self._done["refused"] += len(refused)
@@ -126,12 +125,20 @@ class Drain:
 
     async def _back_off(self, error: psycopg.Error) -> None:
         """Give Postgres time; a single delivery that it takes for wrong, and cannot refuse as a row, goes last."""
-        self._circuit.trip(one_line(error))
-        at_fault = not isinstance(error, psycopg.OperationalError) and self._is_back()
-        if self._trying is not None and len(self._trying[1]) == 1 and at_fault:
-            await self._spooler.pass_over(*self._trying)
+        if isinstance(error, AWAY) or not self._is_back():
+            self._circuit.trip(one_line(error))
+        else:
+            self._complain("spool_failed", error=one_line(error))
+            if self._trying is not None and len(self._trying[1]) == 1:
+                await self._spooler.pass_over(*self._trying)
         await self._wait()
 
     async def _wait(self) -> None:
         self._failures += 1
         await asyncio.sleep(full_jitter_s(self._failures, first_s=0.1, cap_s=5.0))
+
+
+def _aged(batch: Sequence[Kept]) -> list[NewEvent]:
+    """Return the events as old as they are by now; a clock that went back makes none younger than that."""
+    now = time.time()
+    return [replace(one.event, age_s=max(0.0, now - one.received_at)) for one in batch]

@@ -111,10 +111,13 @@ class Inbox:
                 _answer(waiting, answer)
 
     async def _record(self, batch: list[_Waiting]) -> list[Recorded]:
-        """Store the batch with the age that each event has by now: a try may come long after the receipt."""
-        now = asyncio.get_running_loop().time()  # one for all, else the last to be read would be the oldest
-        events = [replace(waiting.event, age_s=now - waiting.received_at) for waiting in batch]
-        return await record_events(self._session, events)
+        return await record_events(self._session, lambda: _aged(batch))
+
+
+def _aged(batch: list[_Waiting]) -> list[NewEvent]:
+    """Return the events with the age that each has by now: a try may come long after the receipt."""
+    now = asyncio.get_running_loop().time()  # one for all, else the last to be read would be the oldest
+    return [replace(waiting.event, age_s=now - waiting.received_at) for waiting in batch]
 
 
 def _is_full(batch: list[_Waiting]) -> bool:

@@ -46,7 +46,8 @@ class Spool:
         self.path = path
         self._max_bytes = max_bytes
         self._opened: sqlite3.Connection | None = None
-        self._moved: list[int] = []  # taken over by Postgres, and not removed: the full disk did not let us
+        self._inode: int | None = None
+        self._moved: list[str] = []  # events that Postgres has, not taken out: the full disk did not let us
         self._after: tuple[float, int] = _START
         self._passed_over = False
 
@@ -58,8 +59,8 @@ class Spool:
     def append(self, deliveries: Sequence[Kept]) -> None:
         """Keep all of them or none; they are on the disk when it returns. Raises SpoolError."""
         rows = [_row(one) for one in deliveries]
-        with told(self.path), transaction(self._connection()):
-            self._connection().executemany(_INSERT, rows)
+        with told(self.path), transaction(self._connection()) as connection:
+            connection.executemany(_INSERT, rows)
 
     def next_batch(self, *, rows: int, body_bytes: int) -> list[Kept]:
         """Return the longest waiting; none when nothing waits. Raises SpoolError."""
@@ -79,12 +80,12 @@ class Spool:
         self._after = (batch[-1].received_at, batch[-1].number)
         self._passed_over = True
 
-    def settle(self, batch: Sequence[Kept], refused: Mapping[int, str]) -> None:
-        """Take out what Postgres has, and set aside what it refuses (by number, why). Raises SpoolError.
+    def settle(self, batch: Sequence[Kept], refused: Mapping[str, str]) -> None:
+        """Take out what Postgres has, and set aside what it refuses (by event_id, why). Raises SpoolError.
 
         What could not be taken out, since even that needs room on the disk, is passed over until there is some.
         """
-        self._moved += [one.number for one in batch if one.number not in refused]
+        self._moved += [one.event.event_id for one in batch if one.event.event_id not in refused]
         if batch:
             self._after = (batch[-1].received_at, batch[-1].number)
         try:
@@ -99,11 +100,12 @@ class Spool:
 
     def probe(self) -> None:
         """Write a little and take it out again. Raises SpoolError."""
+        probe_bytes = min(PROBE_BYTES, self._max_bytes // 8)
         with told(self.path):
-            with transaction(self._connection()):
-                self._connection().execute("insert into probe values (zeroblob(?))", (PROBE_BYTES,))
-            with transaction(self._connection()):
-                self._connection().execute("delete from probe")
+            with transaction(self._connection()) as connection:
+                connection.execute("insert into probe values (zeroblob(?))", (probe_bytes,))
+            with transaction(self._connection()) as connection:
+                connection.execute("delete from probe")
 
     def count(self) -> tuple[int, int]:
         """Return how many wait, and how many were refused. Raises SpoolError."""
@@ -150,15 +152,19 @@ class Spool:
             spool_file.rename(self.path, to)
 
     def _connection(self) -> sqlite3.Connection:
+        if self._opened is not None and self._inode != spool_file.inode(self.path):
+            self.close()  # somebody took the file away: what is written to it now would be gone with this process
         if self._opened is None:
             self._opened = spool_file.open_file(self.path, self._max_bytes)
+            self._inode = spool_file.inode(self.path)
+            self._moved, self._after, self._passed_over = [], _START, False
         return self._opened
 
-    def _take_out(self, refused: Mapping[int, str]) -> None:
-        reasons = [(reason, number) for number, reason in refused.items()]
-        with told(self.path), transaction(self._connection()):
-            self._connection().executemany("delete from delivery where number = ?", [(one,) for one in self._moved])
-            self._connection().executemany("update delivery set refused = ? where number = ?", reasons)
+    def _take_out(self, refused: Mapping[str, str]) -> None:
+        reasons = [(reason, event_id) for event_id, reason in refused.items()]
+        with told(self.path), transaction(self._connection()) as connection:
+            connection.executemany("delete from delivery where event_id = ?", [(one,) for one in self._moved])
+            connection.executemany("update delivery set refused = ? where event_id = ?", reasons)
 
     def _settle_late(self) -> None:
         """At the end of the file: take out what could not be before, and go back to what was passed over."""
@@ -177,10 +183,11 @@ class Spool:
     def _compact(self) -> None:
         """Give an empty file's bytes back to the disk; nothing is lost where that does not work."""
         with contextlib.suppress(SpoolError), told(self.path):
-            (pages,) = self._connection().execute("pragma page_count").fetchone()
+            connection = self._connection()
+            (pages,) = connection.execute("pragma page_count").fetchone()
             if pages > COMPACT_PAGES and self.count() == (0, 0):
-                self._connection().execute("vacuum")
-                self._connection().execute("pragma wal_checkpoint(truncate)")
+                connection.execute("vacuum")
+                connection.execute("pragma wal_checkpoint(truncate)")
 
 
 def _row(kept: Kept) -> tuple[Any, ...]:

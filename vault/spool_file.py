@@ -92,12 +92,20 @@ def open_file(path: Path, max_bytes: int) -> sqlite3.Connection:
     return connection
 
 
+def inode(path: Path) -> int | None:
+    """Return what tells this file from another of the same name, or None where there is none. Raises OSError."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
 @contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """Commit what the block does, all of it or nothing; it is on the disk then. Raises sqlite3.Error."""
     connection.execute("begin immediate")
     try:
-        yield
+        yield connection
         connection.execute("commit")
     except BaseException:
         if connection.in_transaction:

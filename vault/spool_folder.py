@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from notifier.complaint import one_line
 from notifier.configuration import SettingsError
 from vault.spool import Kept, Spool
 from vault.spool_file import SpoolBrokenError, SpoolError, sync_folder
@@ -159,9 +160,12 @@ class SpoolFolder:
         log.error("spool_broken", file=str(broken.path), saved=waiting, remedy="see what sqlite3 .recover finds in it")
 
     def _mine(self) -> Spool:
-        if self._own is None:
-            self.open()
-        return self._claim().spool
+        try:
+            if self._own is None:
+                self.open()
+            return self._claim().spool
+        except (OSError, SettingsError) as error:
+            raise SpoolError(one_line(error)) from error
 
     def _held(self) -> list[_Held]:
         return ([self._own] if self._own else []) + self._adopted

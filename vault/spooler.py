@@ -91,7 +91,7 @@ class Spooler:
         """Return the longest waiting of one file, and the file; None when nothing waits. Raises SpoolError."""
         return await self._run(lambda: self._folder.next_batch(rows=rows, body_bytes=body_bytes))
 
-    async def settle(self, spool: Spool, batch: Sequence[Kept], refused: Mapping[int, str]) -> None:
+    async def settle(self, spool: Spool, batch: Sequence[Kept], refused: Mapping[str, str]) -> None:
         """Take out of a file what Postgres has, and set aside what it refuses. Raises SpoolError."""
         await self._run(lambda: spool.settle(batch, refused))
 
