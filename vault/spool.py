@@ -131,6 +131,7 @@ class Spool:
                 contextlib.closing(spool_file.connect(self.path)) as connection,
             ):
                 yield from map(_kept, connection.execute(query))
+                return
 
     def close(self) -> None:
         """Close the file."""

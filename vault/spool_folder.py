@@ -21,6 +21,8 @@ from vault.spool_file import SpoolBrokenError, SpoolError, sync_folder
 _NAME: Final = re.compile(r"spool-([0-9]{1,9})\.sqlite")
 _PASSING: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.ENOMEM}
 
+SAVE_ROWS: Final = 20
+
 log = structlog.get_logger()
 
 
@@ -149,9 +151,10 @@ class SpoolFolder:
         broken = Spool(spool.path.with_name(f"{spool.path.name}.broken-{time.time_ns()}"), self._max_bytes)
         spool.move(broken.path)
         try:
-            for one in broken.salvage():
-                spool.append([one])
             spool.open()
+            rows = broken.salvage()
+            while some := list(itertools.islice(rows, SAVE_ROWS)):
+                spool.append(some)
         except SpoolError:  # the disk is full: all as it was, for another time
             spool.delete()
             broken.move(spool.path)
