@@ -28,9 +28,16 @@ def look(folder: Path, query: str) -> list[tuple[object, ...]]:
     """Read all files of a folder as a person does, from beside the vault."""
     found = []
     for path in sorted(folder.glob("spool-*.sqlite")):
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            found += connection.execute(query).fetchall()
+        while path.exists():  # a vault may take it away meanwhile
+            with contextlib.suppress(sqlite3.OperationalError):
+                found += _read(path, query)
+                break
     return found
+
+
+def _read(path: Path, query: str) -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
 
 
 def waiting(folder: Path) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Final
 PAGE_BYTES: Final = 4096
 BUSY_S: Final = 5.0  # a person may look into the file meanwhile
 _FULL_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_SIDE_FILES: Final = ("", "-wal", "-shm")
+# the journal goes before its file: a new file of the same name must not meet it
+_FILES: Final = ("-wal", "-shm", "")
 
 # With WAL and synchronous=full each commit syncs the journal once (https://www.sqlite.org/pragma.html#pragma_synchronous).
 # fullfsync: a plain fsync of macOS stops at the drive's cache; elsewhere it says nothing.
@@ -70,6 +71,8 @@ def told(path: Path) -> Iterator[None]:
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file as it is, or make it. Raises sqlite3.Error, OSError."""
+    if not path.exists():
+        delete(path)
     # SQLite would leave the mode to the umask; its side files take that of this one
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
@@ -116,13 +119,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 def delete(path: Path) -> None:
     """Take a closed file away, and its journal."""
-    for side in _SIDE_FILES:
+    for side in _FILES:
         path.with_name(path.name + side).unlink(missing_ok=True)
 
 
 def rename(path: Path, to: Path) -> None:
     """Give a closed file another name, and its journal, which SQLite finds by it."""
-    for side in _SIDE_FILES:
+    for side in _FILES:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + side).rename(to.with_name(to.name + side))
 
