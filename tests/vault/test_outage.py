@@ -26,7 +26,7 @@ from sql.session import Session
 from vault import drain, inbox, spooler
 from vault.app import make_app
 from vault.drain import _aged
-from vault.keys import HEALTH, INBOX, SPOOLER
+from vault.keys import CIRCUIT, HEALTH, INBOX, SPOOLER
 from vault.sender import signed_headers
 from vault.settings import VaultSettings
 
@@ -152,11 +152,13 @@ async def test_slow_commit(
 ) -> None:
     """A commit that takes too long is answered from the spool, and both together are one row."""
     monkeypatch.setattr(inbox, "COMMIT_S", 0.2)
-    with commits.held():
+    with commits.held(), capture_logs() as logs:
         waits = [asyncio.create_task(spooled(vault, f"msg_{number}")) for number in range(3)]
         await commits.waiting()
         await asyncio.gather(*waits)
         assert [] == event_ids(database)
+    away = [log["error"] for log in logs if log["event"] == "database_away"]
+    assert "no commit within" in away[0]
     await drained(folder)
     assert ["msg_0", "msg_1", "msg_2"] == sorted(event_ids(database))
     assert 3 == len(rows(database, "jobs"))
@@ -408,6 +410,7 @@ async def test_new_ones_do_not_wait_for_old_ones(
     """While much is still to be moved a new delivery goes to Postgres at once, and over no further connection."""
     fill(folder, *(kept(f"old_{number}", b'"%s"' % (b"x" * 3000), age_s=60) for number in range(5000)))
     vault = await aiohttp_client(make_app(settings))
+    vault.app[CIRCUIT].trip("as after an outage")
     await until(lambda: len(event_ids(database)) > 50, "the first to be moved")
     assert (200, True) == await ordinary(vault, "new")
     assert len(waiting(folder)) > 1000

@@ -210,6 +210,7 @@ def test_full_disk_does_not_hold_up_the_way_out(spool: Spool) -> None:
         "    if moved == taken: break\n"
         "assert failed > 0\n"
         "assert moved == taken, (moved, taken)\n"
+        "assert sum(path.stat().st_size for path in spool.path.parent.iterdir()) < 4096\n"
         "limit(-1)\n"
         "assert batch() == [] and spool.count() == (0, 0)\n",
         spool.path,
