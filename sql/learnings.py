@@ -1,6 +1,6 @@
 """Events into rows, in batches, and learnings out again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,24 +47,34 @@ class Recorded:
     refused: str | None
 
 
-async def record_events(session: Session, events: Sequence[NewEvent]) -> list[Recorded]:
-    """Store a batch of events in one commit and answer for each, in order."""
+async def record_events(
+    session: Session, events: Sequence[NewEvent] | Callable[[], Sequence[NewEvent]], *, deadline_s: float | None = None
+) -> list[Recorded]:
+    """Store a batch of events in one commit, within the session's deadline or another; answer for each, in order.
+
+    A function gives the events with the age that each has when the statement goes out: the session may make it wait.
+    """
     rows = await session.fetch(
         "select event_id, learning_id, job_id, duplicate, refused"
         " from agent_vault.record_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        [
-            [event.event_id for event in events],
-            [event.learning_id for event in events],
-            [event.type for event in events],
-            [event.account for event in events],
-            [event.queue for event in events],
-            [event.learning for event in events],
-            [event.body for event in events],
-            [event.as_json for event in events],
-            [event.age_s for event in events],
-        ],
+        lambda: _columns(events() if callable(events) else events),
+        deadline_s=deadline_s,
     )
     return [Recorded(*row) for row in rows]
+
+
+def _columns(events: Sequence[NewEvent]) -> list[list[Any]]:
+    return [
+        [event.event_id for event in events],
+        [event.learning_id for event in events],
+        [event.type for event in events],
+        [event.account for event in events],
+        [event.queue for event in events],
+        [event.learning for event in events],
+        [event.body for event in events],
+        [event.as_json for event in events],
+        [event.age_s for event in events],
+    ]
 
 
 async def get_learning(session: Session, learning_id: UUID) -> msgspec.Raw | None:

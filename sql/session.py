@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -124,15 +124,24 @@ class Session:
         self._connection: psycopg.AsyncConnection | None = None
         self._is_cut = False
 
-    async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows.
+    async def fetch(
+        self,
+        query: str,
+        arguments: Sequence[Any] | Callable[[], Sequence[Any]] = (),
+        *,
+        deadline_s: float | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """Run one statement, within the session's deadline or another, and return its rows.
+
+        Arguments that change with time are given as a function, called when the statement goes out.
 
         Raises psycopg.Error; after an error of the connection the next call opens a new one.
         """
         async with self._lock:
             connection = await self._ready()
             try:
-                return await Line(connection, deadline_s=self._deadline_s).fetch(query, arguments)
+                line = Line(connection, deadline_s=self._deadline_s if deadline_s is None else deadline_s)
+                return await line.fetch(query, arguments() if callable(arguments) else arguments)
             finally:
                 if connection.broken or connection.closed:
                     await self._drop()

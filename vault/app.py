@@ -1,19 +1,24 @@
 """The web application: routes, and what they need while it runs; no logic."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web, web_response
 
 from sql.session import Session
 from vault import api
+from vault.circuit import Circuit
+from vault.drain import Drain
 from vault.health import Health
 from vault.housekeeping import Housekeeping
 from vault.inbox import Inbox
-from vault.keys import CLOCK, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS
+from vault.keys import CIRCUIT, CLOCK, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS, SPOOLER
 from vault.settings import VaultSettings
+from vault.spooler import Spooler
 from vault.webhook import receive
 
 PREFIXES = ("", "/agent-vault")  # existing installs know the second
@@ -43,25 +48,51 @@ def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> w
 
 
 async def run_parts(app: web.Application) -> AsyncIterator[None]:
-    """Open the connections and run the writer, the health check and the upkeep; end them after the last request."""
-    dsn = app[SETTINGS].database_url.get_secret_value()
+    """Open the connections and the spool and run what works in the background; end it after the last request.
+
+    Raises SettingsError for a spool's folder that cannot be used.
+    """
+    settings = app[SETTINGS]
+    dsn = settings.database_url.get_secret_value()
     sessions = {name: Session(dsn, name=f"agent-vault {name}") for name in ("writer", "jobs", "learnings", "health")}
-    app[INBOX] = Inbox(sessions["writer"])
-    app[HEALTH] = Health(sessions["health"])
     app[JOBS] = sessions["jobs"]
     app[LEARNINGS] = sessions["learnings"]
-    async with asyncio.TaskGroup() as parts:
-        running = [
-            parts.create_task(app[INBOX].write(), name="inbox"),
-            parts.create_task(app[HEALTH].watch(), name="health"),
-            parts.create_task(sessions["writer"].warm(), name="warm-up"),
-            parts.create_task(Housekeeping(sessions["jobs"], app[SETTINGS]).run(), name="housekeeping"),
-        ]
-        yield
-        for part in running:
-            part.cancel()
-    for session in sessions.values():
-        await session.close()
+    health = app[HEALTH] = Health(sessions["health"])
+    app[CIRCUIT] = Circuit(lambda: not health.too_old)
+    spooler = app[SPOOLER] = Spooler(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None
+    app[INBOX] = Inbox(sessions["writer"], app[CIRCUIT], spooler)
+    async with contextlib.AsyncExitStack() as opened:
+        for session in sessions.values():
+            opened.push_async_callback(session.close)
+        if spooler is not None:
+            opened.push_async_callback(spooler.close)
+            await spooler.open()
+        async with asyncio.TaskGroup() as parts:
+            running = [parts.create_task(work, name=name) for name, work in _parts(app, sessions["writer"]).items()]
+            yield
+            for part in running:
+                part.cancel()
+
+
+def _parts(app: web.Application, writer: Session) -> dict[str, Coroutine[Any, Any, None]]:
+    """Return what works in the background, by name."""
+    health, spooler = app[HEALTH], app[SPOOLER]
+    parts = {
+        "inbox": app[INBOX].write(),
+        "health": health.watch(),
+        "housekeeping": Housekeeping(app[JOBS], app[SETTINGS]).run(),
+        "warm-up": writer.warm(),
+    }
+    if spooler is not None:
+        drain = Drain(writer, spooler, app[CIRCUIT], lambda: health.ready)
+        parts |= {"spool": spooler.write(), "spool watch": spooler.watch(), "drain": drain.run()}
+    return parts
+
+
+def is_ready(app: web.Application) -> bool:
+    """Tell whether a delivery can be stored, in the database or in the spool."""
+    spooler = app[SPOOLER]
+    return app[HEALTH].ready or (spooler is not None and spooler.accepts)
 
 
 async def live(_request: web.Request) -> web.Response:
@@ -71,5 +102,5 @@ async def live(_request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """`GET /readyz`: deliveries can be stored, as of the latest look."""
-    is_ready = request.app[HEALTH].ready
-    return web.json_response({"ok": is_ready}, status=HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
+    ok = is_ready(request.app)
+    return web.json_response({"ok": ok}, status=HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE)

@@ -34,6 +34,7 @@ class DataFolder:
         self.vault_toml = path / "vault.toml"
         self.daemon_toml = path / "daemon.toml"
         self.logs = path / "logs"
+        self.spool = path / "spool"
         self.lock_fd = -1
 
     def claim(self) -> None:

@@ -23,6 +23,7 @@ class Health:
         self._complain = Complaint()
         self._version = 0
         self.ready = False
+        self.too_old = False
 
     async def watch(self) -> None:
         """Look every two seconds; only cancelling ends it."""
@@ -37,11 +38,12 @@ class Health:
         except SchemaTooOldError as error:
             if refuse_old_schema:
                 raise
+            self.too_old = True
             self._unready("schema_too_old", error)
         except psycopg.Error as error:
             self._unready("database_away", error)
         else:
-            self.ready = True
+            self.ready, self.too_old = True, False
             if self._complain.over():
                 log.info("vault_ready")
 

@@ -5,13 +5,17 @@ from collections.abc import Callable
 from aiohttp import web
 
 from sql.session import Session
+from vault.circuit import Circuit
 from vault.health import Health
 from vault.inbox import Inbox
 from vault.settings import VaultSettings
+from vault.spooler import Spooler
 
 SETTINGS = web.AppKey("SETTINGS", VaultSettings)
 CLOCK = web.AppKey[Callable[[], float]]("CLOCK")  # unix seconds
 INBOX = web.AppKey("INBOX", Inbox)
+CIRCUIT = web.AppKey("CIRCUIT", Circuit)
+SPOOLER = web.AppKey[Spooler | None]("SPOOLER")
 HEALTH = web.AppKey("HEALTH", Health)
 JOBS = web.AppKey("JOBS", Session)
 LEARNINGS = web.AppKey("LEARNINGS", Session)

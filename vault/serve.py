@@ -13,8 +13,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from notifier.complaint import one_line
 from notifier.readiness import Readiness
-from vault.app import make_app
-from vault.keys import HEALTH
+from vault.app import is_ready, make_app
+from vault.keys import CIRCUIT, HEALTH
 from vault.settings import VaultSettings
 
 LEAVE_S = 20.0
@@ -52,7 +52,10 @@ class ServerLog:
 
 
 async def serve(settings: VaultSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ListenError, and SchemaTooOldError where the schema is known to be."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises ListenError, SettingsError, and SchemaTooOldError where the schema is known to be.
+    """
     stop = asyncio.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
@@ -68,10 +71,12 @@ async def serve(settings: VaultSettings) -> None:
     await runner.setup()
     try:
         await app[HEALTH].look(refuse_old_schema=True)
+        if not app[HEALTH].ready:
+            app[CIRCUIT].trip("away at start")
         port = await _listen(runner, settings)
         readiness = Readiness.from_environment()
         readiness.ready()
-        log.info("vault_listening", host=settings.host, port=port, ready=app[HEALTH].ready)
+        log.info("vault_listening", host=settings.host, port=port, ready=is_ready(app))
         await stop.wait()
         readiness.stopping()
         log.info("stopping")

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
 from notifier.refusals import read
-from notifier.sources import SecretsFolder, Texts, TomlFile
+from notifier.sources import SecretsFolder, Texts, TomlFile, at_home
 from notifier.values import (
     DSN_MUST,
     LOG_LEVEL_MUST,
@@ -44,6 +44,10 @@ def _check_week(days: int) -> int:
             f"set it to {_WEEK} or more, or to 0 for never"
         )
     return days
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path and at_home(path).absolute()
 
 
 class QueueRule(BaseModel):
@@ -82,6 +86,14 @@ class VaultSettings(BaseSettings):
     prune_learnings_after_days: Annotated[
         int, _Days, AfterValidator(_check_week), Setting("VAULT_PRUNE_LEARNINGS_AFTER_DAYS", _DAYS_MUST)
     ] = 0
+    spool_dir: Annotated[
+        Path | None,
+        AfterValidator(_absolute),
+        Setting("VAULT_SPOOL_DIR", "a folder on this machine's own disk"),
+    ] = None
+    spool_max_bytes: Annotated[int, Field(ge=1), Setting("VAULT_SPOOL_MAX_BYTES", "a number of bytes from 1 on")] = (
+        1024 * 1024 * 1024
+    )
     log_level: Annotated[LogLevel, Setting("VAULT_LOG_LEVEL", LOG_LEVEL_MUST)] = "info"
     queues: Annotated[tuple[QueueRule, ...], Setting("", _RULES)] = ()
 

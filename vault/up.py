@@ -25,7 +25,8 @@ from vault.standin import StandInGateway
 STAND_IN = "stand-in gateway"
 WEBHOOK = "/agent-vault/composio/webhook"
 SHOWN = {
-    "webhook_accepted": ("type", "learning_id", "job_id", "duplicate", "ms"),
+    "webhook_accepted": ("type", "learning_id", "job_id", "spooled", "duplicate", "ms"),
+    "spool_drained": ("moved", "refused"),
     "webhook_refused": ("reason",),
     "webhook_not_stored": ("error",),
     "job_delivered": ("type", "job_id", "attempt"),
@@ -169,6 +170,7 @@ class Up:
             "CREDENTIALS_DIRECTORY": str(self._folder.secrets),
             "VAULT_CONFIG": str(self._folder.vault_toml),
             "VAULT_PORT": str(self._plan.port),
+            "VAULT_SPOOL_DIR": str(self._folder.spool),
         }
         self._keep(self._vault, settings, programs)
         event = await self._vault.first("vault_listening")

@@ -15,6 +15,7 @@ from vault.queues import choose_queue
 from vault.rawjson import expands
 from vault.settings import VaultSettings
 from vault.signature import SignatureRefused, verify
+from vault.spooler import Spooled
 
 BODY_S = 15.0  # within the time that a stop leaves to what is under way
 RETRY_AFTER_S = 5
@@ -24,7 +25,7 @@ log = structlog.get_logger()
 
 
 async def receive(request: web.Request) -> web.Response:
-    """Answer 200 only after the commit; 401 to whoever is not Composio; 503 when it must be sent again."""
+    """Answer 200 once it is committed or spooled; 401 to whoever is not Composio; 503 when it must be sent again."""
     began = time.monotonic()
     settings = request.app[SETTINGS]
     try:
@@ -51,6 +52,8 @@ async def receive(request: web.Request) -> web.Response:
     except StorageAwayError as error:
         log.warning("webhook_not_stored", **facts, error=str(error))
         return unavailable()
+    if isinstance(recorded, Spooled):
+        return _answer_spooled(recorded, facts, began)
     return _answer(recorded, facts, began)
 
 
@@ -102,8 +105,20 @@ def _answer(recorded: Recorded, facts: dict[str, Any], began: float) -> web.Resp
         learning_id=recorded.learning_id,
         job_id=recorded.job_id,
         duplicate=recorded.duplicate,
-        ms=round((time.monotonic() - began) * 1000, 1),
+        ms=_ms(began),
     )
     return web.json_response(
         {"ok": True, "learning_id": str(recorded.learning_id), "job_queued": recorded.job_id is not None}
     )
+
+
+def _answer_spooled(spooled: Spooled, facts: dict[str, Any], began: float) -> web.Response:
+    """Say that it is on this machine's disk: its job comes with Postgres."""
+    log.info("webhook_accepted", **facts, learning_id=spooled.learning_id, spooled=True, ms=_ms(began))
+    return web.json_response(
+        {"ok": True, "learning_id": str(spooled.learning_id), "job_queued": False, "spooled": True}
+    )
+
+
+def _ms(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 1)

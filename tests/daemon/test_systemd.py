@@ -83,6 +83,18 @@ def test_every_loaded_secret_is_optional(file: str) -> None:
     assert {f"SetCredential={name.split(':')[0]}:\\n" for name in loaded} <= set(lines)
 
 
+def test_the_vaults_spool_is_where_it_may_write() -> None:
+    """With all else read-only, the spool is in the service's own folder, closed to others."""
+    found = settings(DEPLOY / UNITS[0])
+    expected = {
+        "ProtectSystem": "strict",
+        "StateDirectory": "agent-vault",
+        "StateDirectoryMode": "0700",
+        "Environment": "VAULT_SPOOL_DIR=%S/agent-vault",
+    }
+    assert expected == {name: found.get(name) for name in expected}
+
+
 def test_a_user_unit_asks_for_nothing_that_needs_privileges() -> None:
     """Each of these stops a unit of a user's manager with 217 or 218."""
     forbidden = {

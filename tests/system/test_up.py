@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import psutil
 import psycopg
 import pytest
 
+from vault import sender
 from vault.embedded import EmbeddedPostgres
 
 ROOT = Path(__file__).parents[2]
@@ -205,6 +207,29 @@ async def test_it_starts_again_what_dies(home: Path) -> None:
         await programs.until(sent, "an accepted delivery")
         await programs.until(lambda: program.text.count("woken:") >= 2, "the wake")
         assert 0 == await program.stop(signal.SIGINT)
+
+
+async def test_deliveries_while_postgres_is_killed(home: Path) -> None:
+    """With Postgres killed a delivery is spooled, and wakes the agent once Postgres runs again."""
+    async with up(home) as program:
+        await program.says("Ctrl-C ends it")
+        words = next(line for line in program.text.splitlines() if "takes deliveries at" in line).split()
+        secret = (home / "data" / "secrets" / "composio_webhook_secret").read_text()
+
+        async def spooled() -> bool:
+            for one in family(program):
+                with contextlib.suppress(psutil.Error):
+                    if one.name() == "postgres":
+                        one.kill()
+            messages = sender.sample_messages("SLACK_RECEIVE_MESSAGE", 1, time.time())
+            (receipt,) = await sender.send(words[-1], secret, messages)
+            return receipt.status == 200 and (receipt.answer or {}).get("spooled") is True
+
+        await programs.until(spooled, "a spooled delivery")
+        await program.says("spool_drained moved=")
+        await program.says("woken: New Composio trigger (SLACK_RECEIVE_MESSAGE)")
+        assert 0 == await program.stop(signal.SIGINT)
+    assert "spooled=True" in program.text
 
 
 async def test_two_at_once(home: Path) -> None:

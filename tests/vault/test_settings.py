@@ -78,6 +78,18 @@ def test_defaults() -> None:
     assert ("127.0.0.1", 8080, 32 * 1024 * 1024) == (loaded.host, loaded.port, loaded.max_body_bytes)
     assert ("info", ()) == (loaded.log_level, loaded.queues)
     assert (None, None) == (loaded.agent_edge_key, loaded.config)
+    assert (None, 1024**3) == (loaded.spool_dir, loaded.spool_max_bytes)
+
+
+@pytest.mark.usefixtures("required")
+def test_spool_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The spool's folder may begin with the home, and does not move with the working directory."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("VAULT_SPOOL_DIR", "~/spool")
+    assert tmp_path / "home" / "spool" == load().spool_dir
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAULT_SPOOL_DIR", "spool")
+    assert tmp_path / "spool" == load().spool_dir
 
 
 @pytest.mark.usefixtures("required")
@@ -112,11 +124,12 @@ def test_secrets_folder_beats_toml(toml: Write, credential: Write) -> None:
 @pytest.mark.usefixtures("required")
 def test_toml_beats_default(toml: Write) -> None:
     """Every scalar can come from the file, under its name without the prefix."""
-    toml('host = "::1"\nport = 0\nmax_body_bytes = 9\nlog_level = "DEBUG"')
+    toml('host = "::1"\nport = 0\nmax_body_bytes = 9\nlog_level = "DEBUG"\nspool_max_bytes = 5\nspool_dir = "/s"')
     loaded = load()
     assert ("::1", 0, 9, "debug") == (
         loaded.host, loaded.port, loaded.max_body_bytes, loaded.log_level,
     )  # fmt: skip
+    assert (5, Path("/s")) == (loaded.spool_max_bytes, loaded.spool_dir)
 
 
 def test_folder_loses_one_newline(credential: Write) -> None:
@@ -269,6 +282,8 @@ def test_no_secret_is_left(text: str) -> None:
         ("VAULT_PORT", "-1", "VAULT_PORT is wrong: set it to a port number from 0"),
         ("VAULT_MAX_BODY_BYTES", "0", "VAULT_MAX_BODY_BYTES is wrong: set it to a number of bytes from 1"),
         ("VAULT_MAX_BODY_BYTES", "32 MiB", "VAULT_MAX_BODY_BYTES is wrong: set it to a number of bytes from 1"),
+        ("VAULT_SPOOL_MAX_BYTES", "0", "VAULT_SPOOL_MAX_BYTES is wrong: set it to a number of bytes from 1 on"),
+        ("VAULT_SPOOL_MAX_BYTES", "1 GiB", "VAULT_SPOOL_MAX_BYTES is wrong: set it to a number of bytes from 1 on"),
         ("VAULT_LOG_LEVEL", "canary", "VAULT_LOG_LEVEL is wrong: set it to one of debug, info, warning and error"),
     ],
 )
@@ -338,8 +353,8 @@ def test_environment_names() -> None:
     """The list has every variable that is read, and every field has a name a person can set."""
     assert {
         "DATABASE_URL", "COMPOSIO_WEBHOOK_SECRET", "AGENT_EDGE_KEY", "VAULT_CONFIG", "VAULT_HOST", "VAULT_PORT",
-        "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "CREDENTIALS_DIRECTORY", "VAULT_PRUNE_JOBS_AFTER_DAYS",
-        "VAULT_PRUNE_FAILED_AFTER_DAYS", "VAULT_PRUNE_LEARNINGS_AFTER_DAYS",
+        "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "VAULT_SPOOL_DIR", "VAULT_SPOOL_MAX_BYTES", "CREDENTIALS_DIRECTORY",
+        "VAULT_PRUNE_JOBS_AFTER_DAYS", "VAULT_PRUNE_FAILED_AFTER_DAYS", "VAULT_PRUNE_LEARNINGS_AFTER_DAYS",
     } == ENVIRONMENT_NAMES  # fmt: skip
     assert VaultSettings.model_fields.keys() == settings_of(VaultSettings).keys()
 

@@ -1,0 +1,188 @@
+"""The folder of spool files: who has which, what is left over, and what is damaged."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from spools import MAX_BYTES, fill, kept, waiting
+from structlog.testing import capture_logs
+
+from notifier.configuration import SettingsError
+from vault.spool_folder import SpoolFolder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[list[SpoolFolder]]:
+    """Three users of one folder; flock makes no difference between those of one process and of many."""
+    found = [SpoolFolder(tmp_path / "spool", MAX_BYTES) for _ in range(3)]
+    yield found
+    for one in found:
+        one.close()
+
+
+def moved(folder: SpoolFolder) -> list[str]:
+    """Take everything out of all the files that a folder's user has."""
+    ids = []
+    while found := folder.next_batch(rows=2, body_bytes=MAX_BYTES):
+        spool, batch = found
+        spool.settle(batch, {})
+        ids += [one.event.event_id for one in batch]
+    return ids
+
+
+def names(folder: SpoolFolder) -> list[str]:
+    """The files that are there, without locks and journals."""
+    return sorted(path.name for path in folder.path.glob("spool-*.sqlite"))
+
+
+def test_each_has_a_file_of_its_own(folders: list[SpoolFolder]) -> None:
+    """Users of one folder never share a file, and each sees only its own deliveries."""
+    for number, one in enumerate(folders):
+        one.open()
+        one.append([kept(f"msg_{number}")])
+    assert ["spool-1.sqlite", "spool-2.sqlite", "spool-3.sqlite"] == names(folders[0])
+    for one in folders:
+        one.adopt()
+    assert [["msg_0"], ["msg_1"], ["msg_2"]] == [moved(one) for one in folders]
+
+
+def test_what_is_left_is_adopted_at_start(folders: list[SpoolFolder]) -> None:
+    """The next start takes over all that was left, the oldest of all files first, and clears the others away."""
+    one = folders[0]
+    fill(one.path, kept("b", age_s=20), kept("d", age_s=5), number=1)
+    fill(one.path, kept("a", age_s=30), kept("c", age_s=10), number=7)
+    with capture_logs() as logs:
+        one.open()
+    assert [("spool_adopted", 2)] * 2 == [(log["event"], log["waiting"]) for log in logs]
+    assert ["a", "c", "b", "d"] == moved(one)
+    assert ["spool-1.sqlite"] == names(one)
+
+
+def test_a_neighbour_that_dies_is_adopted(folders: list[SpoolFolder]) -> None:
+    """A running user takes over the file of one that ended."""
+    one, other, _ = folders
+    one.open()
+    other.open()
+    other.append([kept("msg_1")])
+    one.adopt()
+    assert [] == moved(one)
+    other.close()
+    one.adopt()
+    assert ["msg_1"] == moved(one)
+    assert ["spool-1.sqlite"] == names(one)
+
+
+def test_a_killed_process_lets_go(folders: list[SpoolFolder]) -> None:
+    """The lock ends with the process, however that ends, and not before."""
+    one = folders[0]
+    code = (
+        "import sys, time; from pathlib import Path; from spools import kept\n"
+        "from vault.spool_folder import SpoolFolder\n"
+        "folder = SpoolFolder(Path(sys.argv[1]), 1 << 20); folder.open(); folder.append([kept('msg_1')])\n"
+        "print('ready', flush=True); time.sleep(600)"
+    )
+    env = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code, str(one.path)], env=env, stdout=subprocess.PIPE) as other:
+        assert b"ready\n" == other.stdout.readline()
+        one.open()
+        assert [] == moved(one)
+        other.kill()
+    one.adopt()
+    assert ["msg_1"] == moved(one)
+
+
+def test_what_was_refused_is_not_cleared_away(folders: list[SpoolFolder]) -> None:
+    """An adopted file that holds refused rows stays, and comes up again when a person has them tried again."""
+    one = folders[0]
+    fill(one.path, kept("bad"), number=2)
+    one.open()
+    spool, batch = one.next_batch(rows=9, body_bytes=MAX_BYTES)
+    spool.settle(batch, {"bad": "23514: no"})
+    assert [] == moved(one)
+    assert ["spool-1.sqlite", "spool-2.sqlite"] == names(one)
+    spool._connection().execute("update delivery set refused = null")
+    spool.close()
+    one.adopt()
+    assert ["bad"] == moved(one)
+
+
+def test_no_spool_at_all(folders: list[SpoolFolder]) -> None:
+    """A file that is no spool is moved aside, loudly, and does not stop the start."""
+    one = folders[0]
+    one.path.mkdir()
+    (one.path / "spool-1.sqlite").write_bytes(b"half-written")
+    with capture_logs() as logs:
+        one.open()
+    assert [("spool_broken", "error")] == [(log["event"], log["log_level"]) for log in logs]
+    assert b"half-written" == Path(logs[0]["file"]).read_bytes()
+    one.append([kept("msg_1")])
+    assert ["msg_1"] == moved(one)
+
+
+@pytest.mark.parametrize("noticed", ["at start", "while it runs"])
+def test_damaged_in_the_middle(folders: list[SpoolFolder], noticed: str) -> None:
+    """Of a file that is damaged, what can still be read is saved, and new deliveries are taken."""
+    one = folders[0]
+    rows = 1500  # more than SQLite holds in memory
+    fill(one.path, *(kept(f"msg_{number:04}", b"x" * 3000, age_s=rows - number) for number in range(rows)))
+    if noticed == "while it runs":
+        one.open()
+    file = one.path / "spool-1.sqlite"
+    with file.open("r+b") as damaged:
+        damaged.seek(40 * 4096)
+        damaged.write(os.urandom(4096))
+    with capture_logs() as logs:
+        one.open()
+        one.append([kept("new")])
+        found = moved(one)
+    assert ["spool_broken"] == [log["event"] for log in logs if log["log_level"] == "error"]
+    assert found[-1] == "new"
+    assert rows - 50 < len(found) < rows + 1
+    assert len(found) == len(set(found))
+    assert {"msg_0000", "msg_1499"} < set(found)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_no_room_at_start(folders: list[SpoolFolder]) -> None:
+    """A damaged file that a full disk has no room to save stays as it is, for another time."""
+    one = folders[0]
+    one.path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(one.path)], check=True)
+    try:
+        fill(one.path, *(kept(f"msg_{number:02}", b"x" * 3000) for number in range(60)))
+        before = waiting(one.path)
+        with (one.path / "spool-1.sqlite").open("r+b") as damaged:
+            damaged.seek(20 * 4096)
+            damaged.write(os.urandom(4096))
+        _fill_disk(one.path)
+        with pytest.raises(Exception, match=r"full|no space left|disk I/O"):
+            moved(one) if not one.open() else None
+        (one.path / "ballast").unlink()
+        with capture_logs():
+            one.open()
+            found = moved(one)
+        assert len(before) / 2 < len(found) < len(before)
+    finally:
+        one.close()
+        subprocess.run(["umount", str(one.path)], check=True)
+
+
+def _fill_disk(folder: Path) -> None:
+    with (folder / "ballast").open("wb", buffering=0) as ballast:
+        try:
+            while True:
+                ballast.write(b"x" * 4096)
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("trouble", ["a file", "below a file"])
+def test_unusable(tmp_path: Path, trouble: str) -> None:
+    """A folder that cannot be is refused with the setting's name and the remedy."""
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" if trouble == "a file" else tmp_path / "file" / "spool"
+    with pytest.raises(SettingsError, match=r"VAULT_SPOOL_DIR: cannot use .*file.*: name a folder that this user may"):
+        SpoolFolder(path, MAX_BYTES).open()
