@@ -7,6 +7,8 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
+from sql.session import Line
+
 
 class Ear:
     """Waits for the connection's socket by itself: psycopg's `notifies()` looks ten times a second.
@@ -21,9 +23,9 @@ class Ear:
         self._ended: asyncio.Future[None] | None = None
         connection.add_notify_handler(lambda notification: heard(notification.channel))
 
-    async def listen(self, channel: str) -> None:
-        """Listen on a channel."""
-        await self._connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+    async def listen(self, line: Line, channel: str) -> None:
+        """Listen on a channel, by a statement over the same connection."""
+        await line.fetch(sql.SQL("listen {}").format(sql.Identifier(channel)).as_string(self._connection))
 
     async def hear(self, seconds: float) -> None:
         """Hand on what comes within these seconds, or until `interrupt()`; no statement may run meanwhile.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import psycopg
 
 from notifier.ear import Ear
-from sql.session import Statements, deadline
+from sql.session import Line, Statements
 
 ECHO_S = 1.5
 
@@ -28,8 +28,7 @@ class Echo:
         A transaction-mode pooler takes LISTEN and forgets it. A nonce sent over the same connection would prove
         nothing: PgBouncer hands back what the very statement brought along.
         """
-        with deadline(self._connection, ECHO_S):
-            await self.ear.listen(self._nonce)
+        await self.ear.listen(Line(self._connection, deadline_s=ECHO_S), self._nonce)
         await sender.fetch("select pg_notify(%s, '')", [self._nonce])
         if not self._came_back:
             await self.ear.hear(ECHO_S)

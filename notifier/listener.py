@@ -14,7 +14,7 @@ from notifier.waker import Waker
 from sql.jobs import Pulse
 from sql.migrate import SchemaTooOldError, latest, require_version
 from sql.names import NameTakenError
-from sql.session import DatabaseSilentError, Line, Session, connect, deadline
+from sql.session import DatabaseSilentError, Line, Session, connect
 
 PULSE_DEADLINE_S = 2.5
 FIRST_RETRY_S = 0.1
@@ -71,9 +71,8 @@ class Listener:
         echo, line = Echo(connection, self._heard), Line(connection, deadline_s=PULSE_DEADLINE_S)
         try:
             await self._check_version(line)
-            with deadline(connection, PULSE_DEADLINE_S):
-                for queue in self._presence.queues:
-                    await echo.ear.listen(CHANNEL + queue)
+            for queue in self._presence.queues:
+                await echo.ear.listen(line, CHANNEL + queue)
             if not await echo.comes_back(self._session):
                 return False
             await self._presence.take(line, listens=True)

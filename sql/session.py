@@ -68,6 +68,12 @@ def _shut(twin: socket.socket) -> None:
         twin.shutdown(socket.SHUT_RDWR)
 
 
+def cut(connection: psycopg.AsyncConnection) -> None:
+    """Break a connection off: whoever waits for it gets an error at once."""
+    with contextlib.suppress(psycopg.OperationalError), _twin(connection) as twin:
+        _shut(twin)
+
+
 async def connect(dsn: str, *, name: str) -> psycopg.AsyncConnection:
     """Open an autocommit connection that works behind any pooler.
 
@@ -98,7 +104,10 @@ def _raw(text: str | bytes) -> msgspec.Raw:
 
 
 class Line:
-    """An open connection, with a deadline on every statement; who opened it closes it."""
+    """An open connection, with a deadline on every statement; who opened it closes it.
+
+    Whoever is cancelled in the middle of a statement breaks the connection off.
+    """
 
     def __init__(self, connection: psycopg.AsyncConnection, *, deadline_s: float) -> None:
         """Take the connection and the seconds that a statement may take."""
@@ -107,6 +116,16 @@ class Line:
 
     async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows. Raises psycopg.Error."""
+        running = asyncio.ensure_future(self._run(query, arguments))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            # psycopg must not hear of it: it would ask the server to cancel, and wait for a network that may be gone
+            cut(self._connection)
+            await asyncio.gather(running, return_exceptions=True)
+            raise
+
+    async def _run(self, query: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         with deadline(self._connection, self._deadline_s):
             cursor = await self._connection.execute(query.encode(), arguments)
             return await cursor.fetchall() if cursor.description else []
@@ -155,8 +174,7 @@ class Session:
         """Break the connection off: whoever waits for it gets an error at once, and the next call opens a new one."""
         if self._connection is not None:
             self._is_cut = True
-            with contextlib.suppress(psycopg.OperationalError), _twin(self._connection) as twin:
-                _shut(twin)
+            cut(self._connection)
 
     async def close(self) -> None:
         """Close the connection."""

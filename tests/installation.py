@@ -24,6 +24,7 @@ SLUG = "GMAIL_NEW_GMAIL_MESSAGE"
 GAP_S = 0.05
 AGAIN_S = 0.2
 LATEST_S = 120.0
+MORE = 20
 LEARNING = re.compile(r"Learning ([0-9a-f-]{36})")
 
 
@@ -116,7 +117,9 @@ class Installation:
         return Counter(found[1] for text in self.fake.wakes if (found := LEARNING.search(text)))
 
     async def account(self) -> "Account":
-        """End the load, wait until all that was accepted has arrived, and count."""
+        """Go on under load for a while, end it, wait until all that was accepted has arrived, and count."""
+        accepted = len(self.load.accepted)
+        await until(lambda: len(self.load.accepted) >= accepted + MORE, "deliveries after the crash", LATEST_S)
         self.load.stop()
         await until(lambda: len(self.load.accepted) == self.load.sent, "an answer to every delivery", LATEST_S)
         await until(lambda: not self.missing(), f"{len(self.missing())} accepted events", LATEST_S)

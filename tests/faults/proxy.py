@@ -11,6 +11,7 @@ from typing import Literal
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 CHUNK_BYTES = 64 * 1024
+LIMIT_S = 60.0
 
 Toward = Literal["server", "client"]
 
@@ -38,6 +39,10 @@ class Stall:
             return self._look(link, chunk)
         held = self._held_direction() if self.link is link and not self.released.is_set() else None
         return 0 if held == toward else len(chunk)
+
+    async def comes(self) -> None:
+        """Wait until it is reached."""
+        await asyncio.wait_for(self.reached.wait(), LIMIT_S)
 
     def release(self) -> None:
         """Let everything through, also what waited."""

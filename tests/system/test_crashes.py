@@ -22,19 +22,19 @@ Stage = Callable[[Installation], Awaitable[None]]
 
 async def before_the_commit(whole: Installation) -> None:
     """The vault's batch has left it and not reached Postgres."""
-    await whole.vault_wire.stall("server", at=b"record_events").reached.wait()
+    await whole.vault_wire.stall("server", at=b"record_events").comes()
 
 
 async def after_the_commit(whole: Installation) -> None:
     """The batch is committed, and the vault has not heard of it."""
     before = learnings(whole)
-    await whole.vault_wire.stall("server", at=b"record_events", answers=True).reached.wait()
+    await whole.vault_wire.stall("server", at=b"record_events", answers=True).comes()
     await until(lambda: learnings(whole) > before, "the rows of the stalled batch")
 
 
 async def after_the_claim(whole: Installation) -> None:
     """A job is leased, and the daemon has not heard of it."""
-    await whole.daemon_wire.stall("server", at=b"claim_jobs", answers=True).reached.wait()
+    await whole.daemon_wire.stall("server", at=b"claim_jobs", answers=True).comes()
     await until(lambda: count(whole, "status = 'processing'"), "a job under way")
 
 
@@ -47,18 +47,18 @@ async def during_the_post(whole: Installation) -> None:
 
 async def after_the_post(whole: Installation) -> None:
     """The gateway has answered, and the completion has left the daemon and not reached Postgres."""
-    await whole.daemon_wire.stall("server", at=b"complete_job").reached.wait()
+    await whole.daemon_wire.stall("server", at=b"complete_job").comes()
 
 
 async def after_the_completion(whole: Installation) -> None:
     """The job is done, and the daemon has not heard of it."""
-    await whole.daemon_wire.stall("server", at=b"complete_job", answers=True).reached.wait()
+    await whole.daemon_wire.stall("server", at=b"complete_job", answers=True).comes()
 
 
 async def during_the_renewal(whole: Installation) -> None:
     """The gateway takes longer than a third of a lease, and the renewal has not reached Postgres."""
     whole.fake.held.clear()
-    await whole.daemon_wire.stall("server", at=b"extend_jobs").reached.wait()
+    await whole.daemon_wire.stall("server", at=b"extend_jobs").comes()
 
 
 async def during_the_drain(whole: Installation) -> None:
@@ -66,7 +66,7 @@ async def during_the_drain(whole: Installation) -> None:
     await fill_the_spool(whole)
     stall = whole.vault_wire.stall("server", at=b"record_events")
     whole.vault_wire.heal()
-    await stall.reached.wait()
+    await stall.comes()
 
 
 async def after_the_drain(whole: Installation) -> None:
@@ -75,7 +75,7 @@ async def after_the_drain(whole: Installation) -> None:
     before = learnings(whole)
     stall = whole.vault_wire.stall("server", at=b"record_events", answers=True)
     whole.vault_wire.heal()
-    await stall.reached.wait()
+    await stall.comes()
     await until(lambda: learnings(whole) > before, "the rows of the stalled batch")
 
 
