@@ -11,7 +11,7 @@ up: setup          ## run it all on this machine, over an embedded Postgres; Ctr
 	@exec $(BIN)/agent-vault up $(ARGS)
 
 test: setup        ## every test that this machine can run
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
 lint: setup        ## style, types and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -19,6 +19,8 @@ from notifier.sleep import Moment
 from sql import jobs
 from sql.session import Session
 
+pytestmark = pytest.mark.faults
+
 STEAL = "update public.jobs set claims = claims + 1, locked_by = 'another', lease_until = now() + interval '1 hour'"
 
 

@@ -15,6 +15,8 @@ from sql import jobs, names
 from sql.names import Identity, NameTakenError
 from sql.session import Session
 
+pytestmark = pytest.mark.faults
+
 AGED = "update agent_vault.daemons set seen_at = seen_at - interval '1 minute'"
 
 

@@ -14,6 +14,8 @@ from faults.proxy import Proxy, proxy
 from gateways import FakeGateway
 from programs import until
 
+pytestmark = pytest.mark.faults
+
 STOOD_STILL_S = 5.0  # beyond what a daemon takes for a sleep
 
 

@@ -13,6 +13,8 @@ from faults.pooler import pooler
 from faults.postgres import crashable
 from faults.proxy import Proxy, proxy
 
+pytestmark = pytest.mark.faults
+
 
 @contextlib.asynccontextmanager
 async def echo() -> AsyncIterator[int]:

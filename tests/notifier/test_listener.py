@@ -22,6 +22,8 @@ from sql.migrate import latest, migrate
 from sql.names import Identity
 from sql.session import Session
 
+pytestmark = pytest.mark.faults
+
 NAME = "listener-test"
 Lines = list[dict[str, Any]]
 

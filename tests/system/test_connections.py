@@ -19,6 +19,8 @@ from psycopg.conninfo import make_conninfo
 from sql.migrate import latest
 from vault.sender import new_webhook_id, signed_headers
 
+pytestmark = pytest.mark.faults
+
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 WEBHOOK = "/composio/webhook"
 

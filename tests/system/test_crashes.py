@@ -17,6 +17,8 @@ from psycopg.conninfo import make_conninfo
 
 from sql.migrate import migrate
 
+pytestmark = pytest.mark.faults
+
 Stage = Callable[[Installation], Awaitable[None]]
 
 

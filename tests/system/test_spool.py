@@ -22,6 +22,8 @@ from spools import fill, kept, waiting
 from sql.migrate import migrate
 from vault.sender import signed_headers
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def environment(dsn: str, tmp_path: Path) -> dict[str, str]:

@@ -30,6 +30,8 @@ from vault.keys import CIRCUIT, HEALTH, INBOX, SPOOLER
 from vault.sender import signed_headers
 from vault.settings import VaultSettings
 
+pytestmark = pytest.mark.faults
+
 Configure = Callable[..., VaultSettings]
 
 
