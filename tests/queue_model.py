@@ -1,6 +1,6 @@
 """The queue as a model: what each call does to a job, said a second time, in plain Python.
 
-A new call gets one method here, one rule in tests/sql/test_model.py, and its name in `MOVES`.
+A new call gets one method here, one in tests/sql/test_model.py, and its name in `MOVES`.
 """
 
 from collections.abc import Iterable, Sequence

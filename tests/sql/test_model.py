@@ -4,13 +4,14 @@ After every call the model says what must have become of each job, and what no s
 looked for by itself: two claims that can settle one job, a job that no living worker ever gets, and so on.
 
 TEST_MODEL_EXAMPLES is the number of random sequences, 60 unless it is set; a failing one is printed as a program.
+A new call gets a method in the model, one here, and its weight in `ACTS`.
 """
 
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -18,38 +19,46 @@ import pytest
 from clocked import NAME_TAKEN, Calls, ClockedDatabase
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    MultipleResults,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    multiple,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from names_model import SILENCE_S, Names
 from queue_model import LEASE_LOST, MOVES, OLD_LEASE_S, Queue, Row
 
 from sql import jobs, names, old_workers
+from sql.names import Identity
 
-ALL_QUEUES = ["default", "mail"]
+# how often each happens; in one rule, since hypothesis leaves whole rules out of half of all sequences
+ACTS = {
+    "insert": 1,
+    "pass_time": 3,
+    "claim": 4,
+    "settle_current": 4,
+    "settle_any": 1,
+    "extend": 2,
+    "release_unheld": 1,
+    "step_in": 1,
+    "claim_as_of_old": 1,
+    "settle_as_of_old": 1,
+    "start": 1,
+    "use_name": 1,
+}
 REFUSALS = {LEASE_LOST, NAME_TAKEN}
-CALLS = ("complete", "fail", "retry", "release")
-QUEUES = st.sampled_from(["default", "default", "mail"])
-LEASES_S = st.sampled_from([5, 60])
-DELAYS_S = st.sampled_from([0, 0, -1, 30])
-OLD_WORKERS = st.sampled_from(["mac", "old"])
+SETTLEMENTS = ("complete", "fail", "retry", "release")
+QUEUES = ["default", "mail"]
+FIRST_JOBS = [("default", 1), ("default", 2), ("default", 3), ("mail", 2)]
+MAX_JOBS = 8
+MAX_RUNS = 6
+PASSING_S = [1, 6, 16, 31, 61, 901, 5000]
+LEASES_S = [5, 60]
+DELAYS_S = [0, 0, -1, 30]
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """A run of a daemon; one that listens has a session of its own."""
+class Draw(Protocol):
+    """Chance, as hypothesis has it: one of some options, printed under a label."""
 
-    identity: names.Identity
-    listens: bool
+    def __call__(self, label: str, options: Sequence[T]) -> T:
+        """Choose one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +73,13 @@ class Held:
         """The job and the number of the claim."""
         return self.job.id, self.job.claims
 
+    def __repr__(self) -> str:
+        """Be short in a printed sequence."""
+        return f"<claim {self.job.claims} of job {self.job.id.int} by {self.worker}>"
+
 
 class Workers(RuleBasedStateMachine):
     """Everything that can happen to jobs, in any order."""
-
-    made = Bundle("made")
-    workers = Bundle("workers")
-    claims = Bundle("claims")
 
     def __init__(self, database: ClockedDatabase) -> None:
         """Begin with no job and no worker."""
@@ -80,72 +89,75 @@ class Workers(RuleBasedStateMachine):
         self.calls = Calls(database.connection)
         self.model = Queue(database.now())
         self.names = Names()
+        self.workers: list[Identity] = []
         self.sessions: dict[str, Calls] = {}
         self.before: dict[UUID, Row] = {}
+        self.held: list[Held] = []
         self.handed_out: dict[tuple[UUID, int], str] = {}
         self.uncounted: dict[UUID, int] = {}
-        self.runs = 0
 
     def teardown(self) -> None:
         """End every session, and with it its locks."""
         for session in self.sessions.values():
             self.database.end(session.connection)
 
+    @initialize()
+    def begin(self) -> None:
+        """A few jobs and a worker, for a start."""
+        for queue, max_attempts in FIRST_JOBS:
+            self.insert_one(queue, max_attempts)
+        self.start_one("mac", listens=True)
+
+    @rule(act=st.sampled_from([act for act, weight in ACTS.items() for _ in range(weight)]), chance=st.data())
+    def happens(self, act: str, chance: st.DataObject) -> None:
+        """One of the things that can happen."""
+        getattr(self, act)(lambda label, options: chance.draw(st.sampled_from(options), label=label))
+
     # what happens to jobs
 
-    @initialize(target=made)
-    def begin(self) -> MultipleResults[UUID]:
-        """Two jobs, for a start."""
-        return multiple(self.insert_one("default", 1), self.insert_one("default", 3))
-
-    @initialize(target=workers)
-    def begin_worker(self) -> Worker:
-        """A worker, for a start."""
-        return self.start_one("mac", listens=True)
-
-    @rule(target=made, queue=QUEUES, max_attempts=st.integers(1, 3))
-    @precondition(lambda self: len(self.model.jobs) < 6)
-    def insert(self, queue: str, max_attempts: int) -> UUID:
+    def insert(self, draw: Draw) -> None:
         """Somebody puts a job in."""
-        return self.insert_one(queue, max_attempts)
+        if len(self.model.jobs) < MAX_JOBS:
+            self.insert_one(draw("queue", QUEUES), draw("max_attempts", [1, 2, 3]))
 
-    def insert_one(self, queue: str, max_attempts: int) -> UUID:
+    def insert_one(self, queue: str, max_attempts: int) -> None:
         """Put a job in, due at once."""
-        job_id = self.database.insert(queue, max_attempts)
+        job_id = UUID(int=len(self.model.jobs))
+        self.database.insert(job_id, queue, max_attempts)
         self.model.jobs[job_id] = self.database.rows()[job_id]
         self.uncounted[job_id] = 0
-        return job_id
 
-    @rule(number=st.sampled_from([1, 6, 16, 31, 61, 901, 5000]))
-    def pass_time(self, number: float) -> None:
+    def pass_time(self, draw: Draw) -> None:
         """Nobody does anything for a while."""
-        self.database.pass_time(number)
+        self.database.pass_time(draw("seconds", PASSING_S))
 
-    @rule(target=claims, worker=workers, queue=QUEUES, limit=st.integers(1, 4), lease_s=LEASES_S, busy=st.booleans())
-    def claim(self, worker: Worker, queue: str, limit: int, lease_s: float, *, busy: bool) -> MultipleResults[Held]:
+    def claim(self, draw: Draw) -> None:
         """A worker claims; a suspect comes alone, and to none that is busy."""
-        name = worker.identity.worker
+        worker, queue, limit = draw("worker", self.workers).worker, draw("queue", QUEUES), draw("limit", [1, 2, 3, 4])
+        lease_s, busy = draw("lease_s", LEASES_S), draw("busy", [False, False, True])
         got = self.make(
-            jobs.claim_jobs(self.calls, queue, name, limit, lease_s, busy=busy),
-            lambda: self.model.claim(queue, name, limit, lease_s, busy=busy),
+            jobs.claim_jobs(self.calls, queue, worker, limit, lease_s, busy=busy),
+            lambda: self.model.claim(queue, worker, limit, lease_s, busy=busy),
             shown=lambda claimed: [job.id for job in claimed],
         )
         for job in got:
             row = self.model.jobs[job.id]
             assert (row.claims, row.attempts, row.lapses) == (job.claims, job.attempts, job.lapses)
             assert not job.alone or ([job] == got and not busy)
-            self.hand_out(job.id, job.claims, name)
-        return multiple(*(Held(name, job) for job in got))
+            self.hand_out(job.id, job.claims, worker)
+            self.held.append(Held(worker, job))
 
     def hand_out(self, job_id: UUID, claims: int, worker: str) -> None:
         """Remember a claim; none has a number that another one had."""
         assert (job_id, claims) not in self.handed_out
         self.handed_out[job_id, claims] = worker
 
-    @rule(held=st.lists(claims, min_size=1, max_size=3), lease_s=LEASES_S)
-    def extend(self, held: list[Held], lease_s: float) -> None:
+    def extend(self, draw: Draw) -> None:
         """A worker extends claims, which may be over or another's."""
-        worker = held[0].worker
+        if not self.held:
+            return
+        held = [draw("claim", self.held[::-1]) for _ in range(draw("count", [1, 2, 3]))]
+        worker, lease_s = held[0].worker, draw("lease_s", LEASES_S)
         kept = self.make(
             jobs.extend_jobs(self.calls, worker, [one.job for one in held], lease_s),
             lambda: self.model.extend(worker, [one.key for one in held], lease_s),
@@ -155,75 +167,60 @@ class Workers(RuleBasedStateMachine):
             assert (job_id, self.before[job_id].claims) in shown
             assert worker == self.before[job_id].locked_by
 
-    @rule(held=claims)
-    def complete(self, held: Held) -> None:
-        """A worker says that a job is done."""
-        outcome = {"status": 200}
-        self.settle(
-            held,
-            jobs.complete_job(self.calls, held.job, outcome, 0),
-            lambda: self.model.complete(*held.key, outcome),
-        )
+    def settle_current(self, draw: Draw) -> None:
+        """A worker ends a job under way, by its newest claim, whether the lease holds or not."""
+        live = {(job_id, job.claims) for job_id, job in self.model.jobs.items() if job.status == "processing"}
+        if current := [held for held in self.held[::-1] if held.key in live]:
+            self.settle(draw("claim", current), draw("how", SETTLEMENTS), draw("delay_s", DELAYS_S))
 
-    @rule(held=claims)
-    def fail(self, held: Held) -> None:
-        """A worker says that a job cannot be done."""
-        outcome = {"status": 400}
-        self.settle(
-            held, jobs.fail_job(self.calls, held.job, "400", outcome), lambda: self.model.fail(*held.key, outcome)
-        )
+    def settle_any(self, draw: Draw) -> None:
+        """A worker ends a claim that may be long over."""
+        if self.held:
+            self.settle(draw("claim", self.held[::-1]), draw("how", SETTLEMENTS), draw("delay_s", DELAYS_S))
 
-    @rule(held=claims, delay_s=DELAYS_S)
-    def retry(self, held: Held, delay_s: float) -> None:
-        """A worker wants a job to be tried again."""
-        outcome = {"status": 500}
-        self.settle(
-            held,
-            jobs.retry_job(self.calls, held.job, delay_s, "500", outcome),
-            lambda: self.model.retry(*held.key, delay_s, outcome),
-        )
-
-    @rule(held=claims, delay_s=DELAYS_S)
-    def release(self, held: Held, delay_s: float) -> None:
-        """A worker gives a job back."""
-        self.settle(
-            held,
-            jobs.release_job(self.calls, held.job, delay_s, "away"),
-            lambda: self.model.release(*held.key, delay_s),
-        )
-
-    def settle(self, held: Held, call: Coroutine[Any, Any, Any], predict: Callable[[], Any]) -> None:
+    def settle(self, held: Held, how: str, delay_s: float) -> None:
         """End a claim; only the newest of a job is ever accepted."""
-        if LEASE_LOST != self.make(call, predict):
-            job_id, claims = held.key
-            assert claims == max(number for one, number in self.handed_out if one == job_id)
+        job, outcome = held.job, {"how": how}
+        if how == "complete":
+            call = jobs.complete_job(self.calls, job, outcome, 0)
+            answer = self.make(call, lambda: self.model.complete(*held.key, outcome))
+        elif how == "fail":
+            call = jobs.fail_job(self.calls, job, "400", outcome)
+            answer = self.make(call, lambda: self.model.fail(*held.key, outcome))
+        elif how == "retry":
+            call = jobs.retry_job(self.calls, job, delay_s, "500", outcome)
+            answer = self.make(call, lambda: self.model.retry(*held.key, delay_s, outcome))
+        else:
+            call = jobs.release_job(self.calls, job, delay_s, "away")
+            answer = self.make(call, lambda: self.model.release(*held.key, delay_s))
+        if answer != LEASE_LOST:
+            assert job.claims == max(claims for job_id, claims in self.handed_out if job_id == job.id)
 
-    @rule(worker=workers, known=st.lists(claims, max_size=2))
-    def release_unheld(self, worker: Worker, known: list[Held]) -> None:
+    def release_unheld(self, draw: Draw) -> None:
         """A worker gives back what it never heard of."""
-        name, ids = worker.identity.worker, [one.job.id for one in known]
-        self.make(jobs.release_unheld(self.calls, name, ids), lambda: self.model.release_unheld(name, ids), shown=set)
-
-    @rule(job_id=made)
-    def requeue(self, job_id: UUID) -> None:
-        """A person gives a job a second chance."""
-        self.make(jobs.requeue_job(self.calls, job_id), lambda: self.model.requeue(job_id))
-
-    @rule(job_id=made)
-    def queue_by_hand(self, job_id: UUID) -> None:
-        """A person writes queued into the row."""
-        self.uncounted[job_id] += self.before[job_id].status == "processing"
+        worker = draw("worker", self.workers).worker
+        known = [held.job.id for held in self.held if held.worker == worker and draw("known", [True, False])]
         self.make(
-            self.calls.fetch("update public.jobs set status = 'queued' where id = %s", [job_id]),
-            lambda: self.model.queue_by_hand(job_id),
-            shown=lambda _: None,
+            jobs.release_unheld(self.calls, worker, known),
+            lambda: self.model.release_unheld(worker, known),
+            shown=set,
         )
+
+    def step_in(self, draw: Draw) -> None:
+        """A person wants a job to be tried again, by the function or in a table editor."""
+        job_id = draw("job", list(self.model.jobs))
+        if draw("by", ["requeue", "update"]) == "requeue":
+            self.make(jobs.requeue_job(self.calls, job_id), lambda: self.model.requeue(job_id))
+        else:
+            self.uncounted[job_id] += self.before[job_id].status == "processing"
+            update = self.calls.fetch("update public.jobs set status = 'queued' where id = %s", [job_id])
+            self.make(update, lambda: self.model.queue_by_hand(job_id), shown=lambda _: None)
 
     # workers that show no number
 
-    @rule(worker=OLD_WORKERS)
-    def old_claim(self, worker: str) -> None:
-        """An old worker claims."""
+    def claim_as_of_old(self, draw: Draw) -> None:
+        """An old worker claims, and hears no number."""
+        worker = draw("worker", ["mac", "old"])
         got = self.make(
             old_workers.claim_next_job(self.calls, worker),
             lambda: self.model.claim("default", worker, 1, OLD_LEASE_S, fenced=False),
@@ -232,9 +229,9 @@ class Workers(RuleBasedStateMachine):
         if got:
             self.hand_out(got["id"], self.model.jobs[got["id"]].claims, worker)
 
-    @rule(job_id=made, status=st.sampled_from(["done", "failed", "queued"]))
-    def old_complete(self, job_id: UUID, status: str) -> None:
-        """An old worker ends a job, or gives it back, its attempt counted and no budget looked at."""
+    def settle_as_of_old(self, draw: Draw) -> None:
+        """An old worker ends a job, or gives it back: its attempt stays counted, and no budget is looked at."""
+        job_id, status = draw("job", list(self.model.jobs)), draw("status", ["done", "failed", "queued"])
         self.uncounted[job_id] += status == "queued"
         self.make(
             old_workers.complete_job(self.calls, job_id, status, None),
@@ -243,75 +240,71 @@ class Workers(RuleBasedStateMachine):
 
     # daemons and their names
 
-    @rule(target=workers, daemon=st.sampled_from(["mac", "mini"]), listens=st.booleans())
-    @precondition(lambda self: self.runs < 6)
-    def start(self, daemon: str, *, listens: bool) -> Worker:
+    def start(self, draw: Draw) -> None:
         """A run of a daemon starts and wants the name, also while an earlier one lives."""
-        return self.start_one(daemon, listens=listens)
+        if len(self.workers) < MAX_RUNS:
+            self.start_one(draw("daemon", ["mac", "mini"]), listens=draw("listens", [True, False]))
 
-    def start_one(self, daemon: str, *, listens: bool) -> Worker:
-        """Start a run."""
-        self.runs += 1
-        worker = Worker(names.Identity(daemon, str(self.runs), SILENCE_S), listens)
+    def start_one(self, daemon: str, *, listens: bool) -> None:
+        """Start a run, with a session of its own or over those of a pooler."""
+        worker = Identity(daemon, str(len(self.workers) + 1), SILENCE_S)
+        self.workers.append(worker)
         if listens:
-            self.sessions[worker.identity.worker] = Calls(self.database.session())
-        self.take(worker)
-        return worker
-
-    @rule(worker=workers)
-    def take_name(self, worker: Worker) -> None:
-        """A run that is up wants the name again, as after a lost connection."""
+            self.sessions[worker.worker] = Calls(self.database.session())
         self.take(worker)
 
-    def take(self, worker: Worker) -> None:
+    def use_name(self, draw: Draw) -> None:
+        """A run takes its name again, keeps it or gives it back, or loses its session."""
+        act = draw("name", ["take", "take", "keep", "leave", "lose"])
+        {"take": self.take, "keep": self.keep, "leave": self.leave, "lose": self.lose_session}[act](
+            draw("worker", self.workers)
+        )
+
+    def take(self, worker: Identity) -> None:
         """Take the name: the leases of other runs end with it."""
-        daemon, name = worker.identity.daemon, worker.identity.worker
+        daemon, name = worker.daemon, worker.worker
         # the silence is measured while the call runs: too close to its end nobody can say what comes out
         if 0 <= self.names.silence_left_s(daemon, self.database.now()) < 5:
             self.database.pass_time(5)
         self.make(
-            names.take_name(self.calls_of(worker), worker.identity, ALL_QUEUES, listens=worker.listens),
+            names.take_name(self.calls_of(worker), worker, QUEUES, listens=worker.worker in self.sessions),
             lambda: (
                 self.model.end_leases(daemon, name)
-                if self.names.take(daemon, name, self.model.now, listens=worker.listens)
+                if self.names.take(daemon, name, self.model.now, listens=worker.worker in self.sessions)
                 else NAME_TAKEN
             ),
             over=self.calls_of(worker),
         )
 
-    def calls_of(self, worker: Worker) -> Calls:
+    def calls_of(self, worker: Identity) -> Calls:
         """The session of a run, or that which all others share, as through a pooler."""
-        return self.sessions.get(worker.identity.worker, self.calls)
+        return self.sessions.get(worker.worker, self.calls)
 
-    @rule(worker=workers)
-    def keep_name(self, worker: Worker) -> None:
+    def keep(self, worker: Identity) -> None:
         """A run gives its pulse, and hears what waits."""
-        daemon, name = worker.identity.daemon, worker.identity.worker
+        daemon, name = worker.daemon, worker.worker
         got = self.make(
-            names.keep_name(self.calls_of(worker), worker.identity, ALL_QUEUES),
+            names.keep_name(self.calls_of(worker), worker, QUEUES),
             lambda: None if self.names.keep(daemon, name, self.model.now) else NAME_TAKEN,
             shown=lambda _: None,
             over=self.calls_of(worker),
         )
         if got != NAME_TAKEN:
-            due = self.model.next_due(ALL_QUEUES)
+            due = self.model.next_due(QUEUES)
             assert (due is None) == (got.next_due_ms is None)
             assert got.work_waits or due is None or due > self.model.now
             assert not got.work_waits or due <= self.database.shown(got.database_time)
 
-    @rule(worker=workers)
-    def leave_name(self, worker: Worker) -> None:
+    def leave(self, worker: Identity) -> None:
         """A run gives its name back."""
-        daemon, name = worker.identity.daemon, worker.identity.worker
-        self.make(names.leave_name(self.calls, worker.identity), lambda: self.names.leave(daemon, name))
+        daemon, name = worker.daemon, worker.worker
+        self.make(names.leave_name(self.calls, worker), lambda: self.names.leave(daemon, name))
 
-    @rule(worker=consumes(workers))
-    def die(self, worker: Worker) -> None:
-        """A run is killed; a call that it sent may still arrive."""
-        name = worker.identity.worker
-        if name in self.sessions:
-            self.database.end(self.sessions.pop(name).connection)
-            self.names.end(worker.identity.daemon, name)
+    def lose_session(self, worker: Identity) -> None:
+        """A run is killed, or its network fails; calls of its own may still arrive over another connection."""
+        if session := self.sessions.pop(worker.worker, None):
+            self.database.end(session.connection)
+            self.names.end(worker.daemon, worker.worker)
 
     # what must hold
 
@@ -376,7 +369,7 @@ class Workers(RuleBasedStateMachine):
         assert can == {
             (*claim, call)
             for claim in self.handed_out
-            for call in CALLS
+            for call in SETTLEMENTS
             if self.model.settles(*claim) or (call == "complete" and self.model.said_before(*claim))
         }
 
@@ -398,7 +391,7 @@ def test_the_queue_does_what_its_model_does(clocked: ClockedDatabase) -> None:
         lambda: Workers(clocked),
         settings=settings(
             max_examples=int(os.environ.get("TEST_MODEL_EXAMPLES", "60")),
-            stateful_step_count=40,
+            stateful_step_count=50,
             deadline=None,
             print_blob=True,
             suppress_health_check=list(HealthCheck),
