@@ -47,7 +47,7 @@ QUEUES = ["default", "mail"]
 FIRST_JOBS = [("default", 1), ("default", 2), ("default", 3), ("mail", 2)]
 MAX_JOBS = 8
 MAX_RUNS = 6
-PASSING_S = [1, 6, 16, 31, 61, 901, 5000]
+PASSING_S = [1, 4, 16, 31, 61, 901, 5000]
 LEASES_S = [5, 60]
 DELAYS_S = [0, 0, -1, 30]
 
@@ -112,6 +112,10 @@ class Workers(RuleBasedStateMachine):
     def happens(self, act: str, chance: st.DataObject) -> None:
         """One of the things that can happen."""
         getattr(self, act)(lambda label, options: chance.draw(st.sampled_from(options), label=label))
+
+    def often(self, is_likely: Callable[[Row], bool]) -> list[UUID]:
+        """All jobs, and those of interest more than once."""
+        return [job_id for job_id, job in self.model.jobs.items() if is_likely(job)] * 3 + list(self.model.jobs)
 
     # what happens to jobs
 
@@ -208,7 +212,7 @@ class Workers(RuleBasedStateMachine):
 
     def step_in(self, draw: Draw) -> None:
         """A person wants a job to be tried again, by the function or in a table editor."""
-        job_id = draw("job", list(self.model.jobs))
+        job_id = draw("job", self.often(lambda job: job.finished))
         if draw("by", ["requeue", "update"]) == "requeue":
             self.make(jobs.requeue_job(self.calls, job_id), lambda: self.model.requeue(job_id))
         else:
@@ -231,7 +235,8 @@ class Workers(RuleBasedStateMachine):
 
     def settle_as_of_old(self, draw: Draw) -> None:
         """An old worker ends a job, or gives it back: its attempt stays counted, and no budget is looked at."""
-        job_id, status = draw("job", list(self.model.jobs)), draw("status", ["done", "failed", "queued"])
+        job_id = draw("job", self.often(lambda job: job.locked_by is not None and not job.fenced))
+        status = draw("status", ["done", "failed", "queued"])
         self.uncounted[job_id] += status == "queued"
         self.make(
             old_workers.complete_job(self.calls, job_id, status, None),
