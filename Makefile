@@ -23,7 +23,7 @@ docs: setup        ## the documentation, built into site/
 	@$(BIN)/python -m pip install -q mkdocs && $(BIN)/mkdocs build --strict
 
 clean:             ## forget everything that the other targets made
-	@rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) dist site .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(READY)

@@ -1,14 +1,15 @@
 -- Trigger: keeps a job that somebody else's plain insert or update touched within reach of a claim:
--- queued again means due now or later, processing always has a lease that can lapse, and a finished job says when it
--- ended, by which it is listed and pruned. A finished job that a person queues by hand is as fresh as after
+-- queued again means due now or later and nobody's, processing always has a lease that can lapse, and a finished job
+-- says when it ended, by which it is listed and pruned. A finished job that a person queues by hand is as fresh as after
 -- requeue_job: no late answer to its old claim settles it.
 create or replace function agent_vault.keep_claimable() returns trigger
 language plpgsql set search_path = '' as $$
 begin
   if new.status = 'queued' then
     new.run_at := greatest(new.run_at, now());
+    new.locked_by := null;
+    new.lease_until := null;
     if tg_op = 'UPDATE' and old.status in ('done', 'failed') then
-      new.locked_by := null;
       new.attempts := 0;
       new.lapses := 0;
       new.finished_at := null;

@@ -301,6 +301,17 @@ async def test_a_foreign_update_stays_claimable(database: psycopg.Connection) ->
     assert row(database, job_id)["lease_until"] is not None
 
 
+async def test_a_foreign_update_takes_the_job_from_its_worker(session: Session, database: psycopg.Connection) -> None:
+    """A person who writes queued into a job that is under way gets it tried anew: its worker no longer has it."""
+    (job_id,) = insert(database)
+    (job,) = await claim(session)
+    database.execute("update public.jobs set status = 'queued'")
+    taken = row(database, job_id)
+    assert ("queued", None, None) == (taken["status"], taken["lease_until"], taken["locked_by"])
+    assert set() == await jobs.extend_jobs(session, "one", [job], 60)
+    assert taken == row(database, job_id)
+
+
 async def test_pulse_tells_what_waits_and_when(session: Session, database: psycopg.Connection) -> None:
     """The heartbeat answers whether work waits, and the time to the next due job or lapsing lease."""
     quiet = await jobs.pulse(session, ["default", "mail"])
