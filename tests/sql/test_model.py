@@ -37,9 +37,9 @@ ACTS = {
     "release_unheld": 1,
     "step_in": 1,
     "claim_as_of_old": 1,
-    "settle_as_of_old": 1,
+    "settle_as_of_old": 2,
     "start": 1,
-    "use_name": 1,
+    "use_name": 3,
 }
 REFUSALS = {LEASE_LOST, NAME_TAKEN}
 SETTLEMENTS = ("complete", "fail", "retry", "release")
@@ -235,7 +235,7 @@ class Workers(RuleBasedStateMachine):
 
     def settle_as_of_old(self, draw: Draw) -> None:
         """An old worker ends a job, or gives it back: its attempt stays counted, and no budget is looked at."""
-        job_id = draw("job", self.often(lambda job: job.locked_by is not None and not job.fenced))
+        job_id = draw("job", self.often(lambda job: job.claims > 0 and not job.fenced))
         status = draw("status", ["done", "failed", "queued"])
         self.uncounted[job_id] += status == "queued"
         self.make(
