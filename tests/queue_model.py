@@ -12,6 +12,7 @@ from uuid import UUID
 # every database function that updates a job
 MOVES = frozenset(
     {
+        "agent_vault.cancel_job",
         "agent_vault.complete_job",
         "agent_vault.extend_jobs",
         "agent_vault.fail_job",
@@ -27,6 +28,7 @@ MOVES = frozenset(
 )
 LEASE_LOST = "JB001"
 LAPSED = {"reason": "lapsed"}
+CANCELLED = {"reason": "cancelled"}
 OLD_LEASE_S = 900
 
 
@@ -186,14 +188,23 @@ class Queue:
         if job.status != "failed":
             return False
         job.queued(self.now)
-        job.locked_by, job.attempts, job.outcome = None, 0, None
+        job.locked_by, job.attempts, job.lapses, job.outcome = None, 0, 0, None
+        return True
+
+    def cancel(self, job_id: UUID) -> bool:
+        """End a job that is not over, and fence its worker out."""
+        job = self.jobs[job_id]
+        if job.finished:
+            return False
+        job.claims += 1
+        job.ended("failed", CANCELLED)
         return True
 
     def queue_by_hand(self, job_id: UUID) -> None:
         """Be updated to queued by a person, in a table editor."""
         job = self.jobs[job_id]
         if job.finished:
-            job.attempts, job.outcome = 0, None
+            job.attempts, job.lapses, job.outcome = 0, 0, None
         if job.status != "queued":
             job.queued(max(job.run_at, self.now))
             job.locked_by = None

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from names_model import SILENCE_S, Names
 from queue_model import LEASE_LOST, MOVES, OLD_LEASE_S, Queue, Row
 
-from sql import jobs, names, old_workers
+from sql import dead_letters, jobs, names, old_workers
 from sql.names import Identity
 
 # how often each happens; in one rule, since hypothesis leaves whole rules out of half of all sequences
@@ -211,10 +211,13 @@ class Workers(RuleBasedStateMachine):
         )
 
     def step_in(self, draw: Draw) -> None:
-        """A person wants a job to be tried again, by the function or in a table editor."""
+        """A person wants a job to be tried again, by the function or in a table editor, or cancels it."""
         job_id = draw("job", self.often(lambda job: job.finished))
-        if draw("by", ["requeue", "update"]) == "requeue":
+        by = draw("by", ["requeue", "update", "cancel"])
+        if by == "requeue":
             self.make(jobs.requeue_job(self.calls, job_id), lambda: self.model.requeue(job_id))
+        elif by == "cancel":
+            self.make(dead_letters.cancel_job(self.calls, job_id), lambda: self.model.cancel(job_id))
         else:
             self.uncounted[job_id] += self.before[job_id].status == "processing"
             update = self.calls.fetch("update public.jobs set status = 'queued' where id = %s", [job_id])
