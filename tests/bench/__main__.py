@@ -14,6 +14,7 @@ import servers
 from bench import idle, latency, recovery, soak, wakes
 
 PAGE = Path(__file__).parents[2] / "docs" / "bench.md"
+GUARANTEES = PAGE.with_name("guarantees.md")
 PARTS = {
     "latency": ("From the webhook to the gateway", latency.bench),
     "wakes": ("No lost wake", wakes.bench),
@@ -49,6 +50,14 @@ def main() -> None:
     print(told[-2])
     if args.part is None and not args.quick:
         PAGE.write_text("\n".join(told))
+        for name in ("recovery", "soak"):
+            keep(name, told[told.index("## " + PARTS[name][0]) + 2])
+
+
+def keep(name: str, part: str) -> None:
+    """Put a part into the page of the guarantees, between its marks."""
+    before, _, rest = GUARANTEES.read_text().partition(f"<!-- {name} -->\n")
+    GUARANTEES.write_text(f"{before}<!-- {name} -->\n{part}\n<!-- end -->{rest.partition('<!-- end -->')[2]}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from programs import Program, run, until
 
 from sql.migrate import migrate
 
-TIMES = 5
+TIMES = 3
 PULSE_S = 5.0
 
 

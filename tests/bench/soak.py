@@ -86,13 +86,12 @@ def told(account: Account, minutes: float, faults: Counter[str]) -> str:
     }
     return "\n".join(
         [
-            f"{minutes:g} minutes at 20 webhooks a second, with {sum(faults.values())} faults one after the other:",
-            f"{names}. An event that comes again is explained where its job was claimed again.",
+            f"{minutes:g} minutes at 20 webhooks a second, with {sum(faults.values())} faults one after the other ({names}).",
+            "An event that comes again is explained where its job was claimed again.",
             "",
-            *(
-                f"| {line} |"
-                for line in (" | ".join(cells), "|".join("-" for _ in cells), " | ".join(map(str, cells.values())))
-            ),
+            "| " + " | ".join(cells) + " |",
+            "|" + "---|" * len(cells),
+            "| " + " | ".join(map(str, cells.values())) + " |",
         ]
     )
 

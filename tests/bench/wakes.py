@@ -14,7 +14,7 @@ from programs import until
 
 from sql.migrate import migrate
 
-PAIRS = {0: 4000, 40: 700, 150: 300}
+PAIRS = {0: 2500, 40: 400, 150: 150}
 QUICK = {0: 200, 40: 40, 150: 20}
 
 
