@@ -43,3 +43,13 @@ def test_every_log_event_is_documented() -> None:
     assert set() == logged - documented
     for name in documented:
         assert f'"{name}"' in source, f"{name} is documented and never logged"
+
+
+def test_every_file_that_the_docs_name_is_there() -> None:
+    """A page that points at a test or a unit points at one that exists."""
+    pages = [DOCS.parent / "README.md", *DOCS.glob("*.md")]
+    named = {
+        found for page in pages for found in re.findall(r"`((?:tests|deploy|docs)/[\w./-]+\.\w+)`", page.read_text())
+    }
+    assert named
+    assert [] == [one for one in sorted(named) if not (DOCS.parent / one).exists()]

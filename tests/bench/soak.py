@@ -86,7 +86,8 @@ def told(account: Account, minutes: float, faults: Counter[str]) -> str:
     }
     return "\n".join(
         [
-            f"{minutes:g} minutes at 20 webhooks a second, with {sum(faults.values())} faults one after the other ({names}).",
+            f"{minutes:g} minutes at 20 webhooks a second, with {sum(faults.values())} faults one after the other:",
+            f"{names}.",
             "An event that comes again is explained where its job was claimed again.",
             "",
             "| " + " | ".join(cells) + " |",
