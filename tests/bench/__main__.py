@@ -1,6 +1,6 @@
 """`make bench`: what was measured, side by side in one run, printed and kept in the docs.
 
-A name runs that part alone (latency, wakes, idle, recovery, soak) and keeps nothing; --quick takes fewer of everything.
+A name runs that part alone and keeps nothing; --quick takes fewer of everything.
 """
 
 import argparse
@@ -11,13 +11,14 @@ from pathlib import Path
 
 import psycopg
 import servers
-from bench import idle, latency, recovery, soak, wakes
+from bench import idle, latency, recovery, soak, timers, wakes
 
 PAGE = Path(__file__).parents[2] / "docs" / "bench.md"
 GUARANTEES = PAGE.with_name("guarantees.md")
 PARTS = {
     "latency": ("From the webhook to the gateway", latency.bench),
     "wakes": ("No lost wake", wakes.bench),
+    "timers": ("In time", timers.bench),
     "idle": ("Nothing to do", idle.bench),
     "recovery": ("How long a fault takes", recovery.bench),
     "soak": ("Everything killed at random", soak.bench),

@@ -92,6 +92,26 @@ async def test_a_stalled_completion_is_said_again(
     assert 1 == len(fake.wakes)
 
 
+async def test_an_outage_longer_than_the_lease_spends_nothing(
+    database: psycopg.Connection, fake: FakeGateway, wire: Proxy, tmp_path: Path
+) -> None:
+    """The gateway took the event while the database was away, and its lease ran out: it is revived and completed."""
+    fake.held.clear()
+    (job_id,) = insert(database)
+    async with daemon(wire.dsn, fake.url, tmp_path, lease_s=2) as program:
+        await until(lambda: fake.posts)
+        wire.refuse()
+        fake.held.set()
+        await program.event("job_not_settled", job_id=str(job_id))
+        lapsed = "select from public.jobs where lease_until < now()"
+        await until(lambda: database.execute(lapsed).fetchall(), "the end of the lease")
+        wire.heal()
+        await program.event("job_delivered", job_id=str(job_id))
+    done = row(database, job_id)
+    assert ("done", 1, 1, 0) == tuple(done[name] for name in ("status", "attempts", "claims", "lapses"))
+    assert 1 == len(fake.wakes)
+
+
 async def test_a_pooler_that_swallows_listen_is_noticed(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:

@@ -63,6 +63,11 @@ async def during_the_renewal(whole: Installation) -> None:
     await whole.daemon_wire.stall("server", at=b"extend_jobs").comes()
 
 
+async def during_the_outage(whole: Installation) -> None:
+    """Postgres is away, and deliveries are answered from the spool."""
+    await fill_the_spool(whole)
+
+
 async def during_the_drain(whole: Installation) -> None:
     """Postgres was away, what came meanwhile is in the spool, and its first batch has not reached Postgres."""
     await fill_the_spool(whole)
@@ -99,7 +104,7 @@ def count(whole: Installation, condition: str) -> int:
         return int(connection.execute(f"select count(*) from public.jobs where {condition}").fetchone()[0])
 
 
-VAULT: tuple[Stage, ...] = (before_the_commit, after_the_commit, during_the_drain, after_the_drain)
+VAULT: tuple[Stage, ...] = (before_the_commit, after_the_commit, during_the_drain, after_the_drain, during_the_outage)
 DAEMON: tuple[Stage, ...] = (
     after_the_claim,
     during_the_post,
