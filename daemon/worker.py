@@ -119,7 +119,7 @@ class Worker:
         if again and self._waker.listening and not isinstance(error, NameTakenError):  # else others have said it
             self._complain("database_away", error=one_line(error))
         pause_s = full_jitter_s(self._failures, first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S) if again else 0
-        self._waker.due_in(pause_s * 1000)
+        self._waker.back_off(pause_s)
 
     def _back(self) -> None:
         self._failures = 0

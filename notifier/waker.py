@@ -12,6 +12,7 @@ class Waker:
         self._rung = asyncio.Event()
         self._reasons: set[str] = set()
         self._due_at: float | None = None
+        self._quiet_until = 0.0
         self._listening = False
 
     @property
@@ -40,6 +41,11 @@ class Waker:
         self._due_at = None if milliseconds is None else now + milliseconds / 1000
         self._rung.set()  # the waiting task must look at its clock anew; no reason, so it goes on waiting
 
+    def back_off(self, seconds: float) -> None:
+        """Ring by itself after this time, and do not poll before: the last look failed."""
+        self._quiet_until = asyncio.get_running_loop().time() + seconds
+        self.due_in(seconds * 1000)
+
     async def wait(self) -> frozenset[str]:
         """Return why there may be work now."""
         while not self._reasons:
@@ -53,11 +59,11 @@ class Waker:
 
     def _timeout_s(self) -> float | None:
         """Return the seconds until the next ring of our own, or None."""
-        times = []
+        now, times = asyncio.get_running_loop().time(), []
         if self._due_at is not None:
-            times.append(max(0.0, self._due_at - asyncio.get_running_loop().time()))
+            times.append(max(0.0, self._due_at - now))
         if not self._listening and self.poll_s:
-            times.append(self.poll_s)
+            times.append(max(self.poll_s, self._quiet_until - now))
         return min(times, default=None)
 
     def _overdue(self) -> str:

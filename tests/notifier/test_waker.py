@@ -100,6 +100,24 @@ async def test_nobody_listening_means_polling(clock: Clock) -> None:
         assert ({"poll"}, passed_s) == (await waker.wait(), clock.now)
 
 
+@pytest.mark.usefixtures("clock")
+async def test_a_failed_look_puts_the_poll_off() -> None:
+    """While nobody listens it polls, but not before the back-off is over; other reasons ring at once."""
+    waker = Waker(poll_s=1)
+    loop = asyncio.get_running_loop()
+    waker.back_off(4)
+    assert {"due"} == await waker.wait()
+    assert pytest.approx(4) == loop.time()
+    waker.clear()
+    assert {"poll"} == await waker.wait()
+    assert pytest.approx(5) == loop.time()
+    waker.clear()
+    waker.back_off(4)
+    loop.call_later(0.5, waker.ring, "listener_up")
+    assert {"listener_up"} == await waker.wait()
+    assert pytest.approx(5.5) == loop.time()
+
+
 @pytest.mark.parametrize("waker", [Waker(poll_s=0), listening(Waker(poll_s=5))], ids=["off", "listening"])
 async def test_no_poll(waker: Waker) -> None:
     """Polling is off at 0, and while notifications are heard."""
