@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
-from sql.session import Line
+from sql.line import Line
 
 
 class Ear:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import psycopg
 
 from notifier.ear import Ear
-from sql.session import Line, Statements
+from sql.line import Line, Statements
 
 ECHO_S = 1.5
 

@@ -12,9 +12,10 @@ from notifier.echo import Echo
 from notifier.presence import Presence
 from notifier.waker import Waker
 from sql.jobs import Pulse
+from sql.line import DatabaseSilentError, Line, connect
 from sql.migrate import SchemaTooOldError, latest, require_version
 from sql.names import NameTakenError
-from sql.session import DatabaseSilentError, Line, Session, connect
+from sql.session import Session
 
 PULSE_DEADLINE_S = 2.5
 FIRST_RETRY_S = 0.1

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from notifier.complaint import Complaint
 from sql import names
 from sql.jobs import Pulse
+from sql.line import Statements
 from sql.names import Identity, NameTakenError
-from sql.session import Statements
 
 
 class Presence:

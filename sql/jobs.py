@@ -9,7 +9,8 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 
-from sql.session import Session, Statements
+from sql.line import Statements
+from sql.session import Session
 
 LEASE_LOST = "JB001"
 

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sql.connecting import ConnectError
-from sql.session import CONNECT_S, Statements
+from sql.line import CONNECT_S, Statements
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sql.jobs import Pulse
-from sql.session import Statements
+from sql.line import Statements
 
 
 class NameTakenError(Exception):

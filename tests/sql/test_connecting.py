@@ -23,10 +23,9 @@ from programs import until
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from supavisor import supavisor
 
-from sql import session
 from sql.connecting import ConnectError, explain
+from sql.line import connect
 from sql.migrate import migrate
-from sql.session import connect
 from vault.embedded import EmbeddedPostgres
 
 USER, PASSWORD, DATABASE = "quincy_vex", "wq7zKv0bJx", "zephyr_wold"
@@ -274,7 +273,7 @@ async def test_a_value_that_libpq_does_not_know() -> None:
 
 async def test_no_answer(login: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that swallows everything; both ways to connect give up in time."""
-    monkeypatch.setattr(session, "CONNECT_S", 0.3)
+    monkeypatch.setattr("sql.line.CONNECT_S", 0.3)
     monkeypatch.setattr("sql.migrate.CONNECT_S", 2.0)  # libpq's least
     async with proxy(login) as wire:
         wire.blackhole()
@@ -296,7 +295,7 @@ def without_network(dsn: str) -> str:
     """Connect in a process that has no network at all, and return what it tells."""
     alone = shutil.which("unshare") or pytest.skip("only Linux takes a network away from one process")
     code = (
-        "import asyncio, sys; from sql.session import connect\n"
+        "import asyncio, sys; from sql.line import connect\n"
         "try: asyncio.run(connect(sys.argv[1], name='test'))\n"
         "except Exception as error: print(error)"
     )

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from catalog import read_all, read_schema
 
+from sql.line import Line
 from sql.migrate import Migrated, SchemaTooOldError, latest, migrate, read_version, require_version, script
-from sql.session import Line
 
 AT_ONCE = 20
 
