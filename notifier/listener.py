@@ -54,7 +54,7 @@ class Listener:
             try:
                 if not await self._listen():
                     await self._go_without()
-            except (psycopg.Error, SchemaTooOldError, NameTakenError) as error:
+            except (psycopg.Error, OSError, SchemaTooOldError, NameTakenError) as error:
                 self._lost(error)
             # a try that took its time, as one that nobody answers does, has waited already
             pause_s = full_jitter_s(self._failures, first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S)
