@@ -85,6 +85,7 @@ class Listener:
                 await echo.ear.hear(0 if self._doubted.is_set() else self._pulse_s)
                 self._doubted.clear()
                 self._act_on(await self._presence.pulse(line))
+                self._lasts()
         except DatabaseSilentError:
             # the network is gone, and with it the other connection, whose statement would wait far longer
             self._session.cut()
@@ -110,9 +111,12 @@ class Listener:
         else:
             self._waker.due_in(pulse.next_due_ms)
 
-    def _up(self) -> None:
+    def _lasts(self) -> None:
+        """Forget the failures: a connection that is lost again before its first pulse is no end of the trouble."""
         self._failures = 0
         self._complain.over()
+
+    def _up(self) -> None:
         self._is_deaf = False
         self._waker.listening = True
         log.info("listener_up", queues=list(self._presence.queues), name=self._presence.identity.daemon)

@@ -127,16 +127,41 @@ async def test_a_pulse_sets_the_timer(dsn: str, database: psycopg.Connection) ->
 
 async def test_it_comes_back_after_its_backend_was_ended(dsn: str, database: psycopg.Connection, lines: Lines) -> None:
     """It says what happened, connects anew, hears again, and rings for what came meanwhile."""
-    async with listening(dsn) as waker:
+    async with listening(dsn, pulse_s=0.02) as waker:
         for comebacks in (1, 2, 3):
             await until(lambda: waker.listening)
             assert comebacks == waker.rings["listener_up"]
+            await two_pulses(database)
             assert 1 == terminate(database)
             await until(lambda: len(said(lines, "listener_lost")) == comebacks)  # noqa: B023 - awaited here
         await until(lambda: waker.listening)
         database.execute("insert into public.jobs (type) values ('X')")
         await until(lambda: waker.rings["notified"])
     assert 4 == waker.rings["listener_up"]
+
+
+async def two_pulses(database: psycopg.Connection) -> None:
+    """Wait until the connection has shown that it lasts."""
+    for _ in range(2):
+        seen = database.execute("select seen_at from agent_vault.daemons").fetchone()
+        await until(lambda: database.execute("select seen_at from agent_vault.daemons").fetchone() != seen)  # noqa: B023
+
+
+async def test_a_connection_that_is_always_lost_again_is_one_trouble(
+    dsn: str, database: psycopg.Connection, lines: Lines
+) -> None:
+    """A server that takes connections and drops them is asked ever more seldom, and told of once in ten seconds."""
+    waker = CountingWaker()
+    listener, session = make_listener(dsn, ["default"], waker, 60)
+    running = asyncio.ensure_future(listener.run())
+    for losses in (1, 2, 3):
+        await until(lambda: waker.listening)
+        terminate(database)
+        await until(lambda: listener._failures == losses)  # noqa: B023 - awaited here
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await session.close()
+    assert 1 == len(said(lines, "listener_lost"))
 
 
 async def test_it_says_when_it_no_longer_listens(dsn: str, server_dsn: str, database: psycopg.Connection) -> None:
