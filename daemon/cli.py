@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -65,5 +67,14 @@ def _run(args: argparse.Namespace) -> int:
         with open_logs(level=chosen.log_level):
             for note in chosen.notes:
                 structlog.get_logger().warning("setting_ignored", note=note)
-            asyncio.run(run(chosen))
-    return 0
+            _run_to_the_end(chosen)
+    # not a return: Python would wait for a thread that looks up a name, which may hang for half a minute
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _run_to_the_end(chosen: settings.DaemonSettings) -> None:
+    """Run the daemon, and leave its resolver threads behind."""
+    with asyncio.Runner() as runner:
+        runner.run(run(chosen))
+        runner.get_loop().set_default_executor(ThreadPoolExecutor(1))  # the loop's end waits for this one instead

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 RENEWALS_A_LEASE = 3
+OLD = 2 / 3  # two renewals failed: what is sent now would be answered near the end of the lease
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 
@@ -65,6 +66,12 @@ class Leases:
             await self._freed.wait()
         return room
 
+    async def idle(self) -> None:
+        """Wait until nothing is held."""
+        while self._held:
+            self._freed.clear()
+            await self._freed.wait()
+
     def hold(self, job: Job, since: Moment | None = None) -> None:
         """Renew this job's lease from now on; it runs since its claim was sent."""
         self._held[job.id] = _Held(job, since or Moment.now())
@@ -81,7 +88,7 @@ class Leases:
         self._doubted.set()
 
     async def assure(self, job: Job) -> None:
-        """Return when the job's lease holds: at once, unless it has run out or is doubted. Raises LeaseLostError.
+        """Return when the job's lease holds: at once, unless it is old or doubted. Raises LeaseLostError.
 
         While the database is away this waits: a job whose lease may be another's must be neither sent nor settled.
         """
@@ -128,7 +135,8 @@ class Leases:
         held = self._held.get(job.id)
         if held is None or held.job is not job:
             return False
-        return held.since.monotonic_s <= self._doubted_at or held.since.age_s(Moment.now()) >= self._lease_s
+        is_old = held.since.age_s(Moment.now()) >= self._lease_s * OLD
+        return is_old or held.since.monotonic_s <= self._doubted_at
 
     async def _extend(self) -> None:
         """Extend all leases at once, and drop what another worker has by now."""

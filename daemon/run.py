@@ -24,7 +24,8 @@ STATEMENT_S = 5.0  # above the functions' lock_timeout of 4 s, and a lost connec
 RESOLVERS = 32
 PULSES_MISSED = 3
 LEAST_SILENCE_S = 15.0
-LEAVE_S = 20.0  # a POST ends within 10 s; the promise is 30 s, and a cancelled statement may take 10 s more
+LEAVE_S = 20.0  # a POST ends within 10 s; the promise is 30 s
+GOODBYE_S = 5.0
 
 log = structlog.get_logger()
 
@@ -58,9 +59,10 @@ async def run(settings: DaemonSettings) -> None:
         )
         log.info("daemon_started", identity=identity.worker, queues=list(settings.queues), gateway=settings.gateway_url)
         await _live(worker, listener, sleep, stop)
-    with contextlib.suppress(psycopg.Error):  # else it is forgotten after a while
-        await presence.leave(session)
-    await session.close()
+    with contextlib.suppress(psycopg.Error, TimeoutError):  # else it is forgotten after a while
+        async with asyncio.timeout(GOODBYE_S):
+            await presence.leave(session)
+            await session.close()
     log.info("daemon_stopped", identity=identity.worker)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 from collections import deque
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -27,6 +28,8 @@ from sql.session import Session
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 TAKEN_MS = 100.0
+SUSPECT_MS = 1_000.0
+CLAIM_S = 4.0  # less than the statement's deadline: what comes later than this is given up, and must take nothing
 
 log = structlog.get_logger()
 
@@ -58,6 +61,8 @@ class Worker:
         self._lease_s = lease_s
         self._schema_fits = False
         self._claim_unheard = False
+        self._wants_idle = False
+        self._database_time: tuple[datetime, Moment] | None = None
         self._failures = 0
         self._complain = Complaint()
         self.leases = Leases(session, self._identity, lease_s=lease_s, slots=concurrency, renew_s=renew_s)
@@ -72,6 +77,8 @@ class Worker:
         async with asyncio.TaskGroup() as deliveries:
             while not self._stop.is_set():
                 self._waker.clear()  # before the claim: a wake-up during it must survive
+                if self._waker.suspect_waits:
+                    await self.leases.idle()  # its turn has come, and it must be alone
                 room = await self.leases.room()  # one slow agent run must not hold up the next event
                 await self._pause.opened()
                 held = await self._claim(room)
@@ -92,7 +99,7 @@ class Worker:
                 if room > len(held) and not any(job.alone for job in held) and not self._stop.is_set():
                     held += await self._claim_from(queue, room - len(held))
             if not held and not self._stop.is_set():
-                self._expect((await jobs.pulse(self._session, self._queues)).next_due_ms)
+                self._expect(await jobs.pulse(self._session, self._queues))
         except (psycopg.Error, SchemaTooOldError, NameTakenError) as error:
             self._away(error)
         else:
@@ -126,19 +133,34 @@ class Worker:
         if self._complain.over():
             log.info("database_back")
 
-    def _expect(self, due_ms: float | None) -> None:
-        """Set the timer; what is due and yet was not claimed is in another daemon's hands for a moment."""
-        self._waker.due_in(due_ms if due_ms is None else max(due_ms, TAKEN_MS))
+    def _expect(self, pulse: jobs.Pulse) -> None:
+        """Set the timer.
+
+        What is due and yet was not claimed is in another daemon's hands for a moment, or waits until this one is idle.
+        """
+        self._database_time = (pulse.database_time, Moment.now())
+        self._wants_idle = pulse.work_waits and bool(self.leases.ids)
+        least_ms = SUSPECT_MS if self._wants_idle else TAKEN_MS
+        self._waker.due_in(None if pulse.next_due_ms is None else max(pulse.next_due_ms, least_ms))
 
     async def _claim_from(self, queue: str, room: int) -> list[Job]:
         since, busy = Moment.now(), bool(self.leases.ids)
-        self._claim_unheard = True
-        claimed = await jobs.claim_jobs(self._session, queue, self._identity, room, self._lease_s, busy=busy)
+        self._claim_unheard, self._waker.suspect_waits = True, False
+        claimed = await jobs.claim_jobs(
+            self._session, queue, self._identity, room, self._lease_s, busy=busy, not_after=self._not_after(since)
+        )
         self._claim_unheard = False
         for job in claimed:
             self.leases.hold(job, since)
             log.info("job_claimed", job_id=job.id, type=job.type, queue=queue, attempt=job.attempts)
         return claimed
+
+    def _not_after(self, now: Moment) -> datetime | None:
+        """Return when a claim that is sent now has come too late, by the database's clock as far as it is known."""
+        if self._database_time is None:
+            return None
+        then, since = self._database_time
+        return then + timedelta(seconds=since.age_s(now) + CLAIM_S)
 
     async def _deliver(self, job: Job) -> None:
         """Send one job and settle it; no fault of one job reaches another."""
@@ -156,6 +178,8 @@ class Worker:
             log.exception("delivery_crashed", **_name(job))
         finally:
             self.leases.drop(job)
+            if self._wants_idle and not self.leases.ids:
+                self._waker.ring("idle")
 
     async def _assure(self, job: Job) -> None:
         """Wait until the job's lease holds, whatever the clocks did since the last look at them."""

@@ -43,4 +43,6 @@ def one_line(error: Exception) -> str:
     """Return an error's text in one line: psycopg's have several, and those of a connection may quote its string."""
     if isinstance(error, psycopg.OperationalError):
         return explain(error)
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return " ".join(error.diag.message_primary.split())
     return " ".join(str(error).split()) or type(error).__name__

@@ -77,14 +77,14 @@ class Listener:
             if not await echo.comes_back(self._session):
                 return False
             await self._presence.take(line, listens=True)
-            self._act_on(await self._presence.pulse(line))
+            self._act_on(await self._presence.pulse(line, listens=True))
             self._up()
             self._echo = echo
             while True:
                 # the pulse comes between: a statement while the socket is waited for would hang
                 await echo.ear.hear(0 if self._doubted.is_set() else self._pulse_s)
                 self._doubted.clear()
-                self._act_on(await self._presence.pulse(line))
+                self._act_on(await self._presence.pulse(line, listens=True))
                 self._lasts()
         except DatabaseSilentError:
             # the network is gone, and with it the other connection, whose statement would wait far longer
@@ -106,6 +106,7 @@ class Listener:
         self._waker.ring("notified")
 
     def _act_on(self, pulse: Pulse) -> None:
+        self._waker.suspect_waits = pulse.suspect_waits
         if pulse.work_waits:
             self._waker.ring("work_waits")
         else:
@@ -131,7 +132,7 @@ class Listener:
         until = asyncio.get_running_loop().time() + RECHECK_S
         await self._presence.take(self._session, listens=False)
         while asyncio.get_running_loop().time() < until:
-            self._act_on(await self._presence.pulse(self._session))
+            self._act_on(await self._presence.pulse(self._session, listens=False))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pulse_s):
                     await self._doubted.wait()

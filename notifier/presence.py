@@ -30,10 +30,10 @@ class Presence:
         self.taken = self.tried = True
         self._complain.over()
 
-    async def pulse(self, session: Statements) -> Pulse:
+    async def pulse(self, session: Statements, *, listens: bool) -> Pulse:
         """Keep the name, and hear what waits. Raises NameTakenError when it is another's now."""
         try:
-            return await names.keep_name(session, self.identity, self.queues)
+            return await names.keep_name(session, self.identity, self.queues, listens=listens)
         except NameTakenError as error:
             self._lost(error)
             raise
@@ -45,5 +45,4 @@ class Presence:
 
     def _lost(self, error: NameTakenError) -> None:
         self.taken = False
-        self.tried = False  # the listener's first try is over: it takes the name better than anyone else
         self._complain("name_taken", name=self.identity.daemon, error=str(error))

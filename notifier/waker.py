@@ -12,7 +12,8 @@ class Waker:
         self._rung = asyncio.Event()
         self._reasons: set[str] = set()
         self._due_at: float | None = None
-        self._quiet_until = 0.0
+        self._retry_at: float | None = None
+        self.suspect_waits = False  # a job that only an idle worker gets
         self._listening = False
 
     @property
@@ -42,9 +43,9 @@ class Waker:
         self._rung.set()  # the waiting task must look at its clock anew; no reason, so it goes on waiting
 
     def back_off(self, seconds: float) -> None:
-        """Ring by itself after this time, and do not poll before: the last look failed."""
-        self._quiet_until = asyncio.get_running_loop().time() + seconds
-        self.due_in(seconds * 1000)
+        """Ring by itself after this time, whatever is due, and do not poll before: the last look failed."""
+        self._retry_at = asyncio.get_running_loop().time() + seconds
+        self._rung.set()
 
     async def wait(self) -> frozenset[str]:
         """Return why there may be work now."""
@@ -59,16 +60,19 @@ class Waker:
 
     def _timeout_s(self) -> float | None:
         """Return the seconds until the next ring of our own, or None."""
-        now, times = asyncio.get_running_loop().time(), []
-        if self._due_at is not None:
-            times.append(max(0.0, self._due_at - now))
-        if not self._listening and self.poll_s:
-            times.append(max(self.poll_s, self._quiet_until - now))
+        now = asyncio.get_running_loop().time()
+        times = [max(0.0, at - now) for at in (self._due_at, self._retry_at) if at is not None]
+        if not self._listening and self.poll_s and self._retry_at is None:
+            times.append(self.poll_s)
         return min(times, default=None)
 
     def _overdue(self) -> str:
         """Name what the time ran out for."""
-        if self._due_at is not None and self._due_at <= asyncio.get_running_loop().time():
+        now = asyncio.get_running_loop().time()
+        if self._retry_at is not None and self._retry_at <= now:
+            self._retry_at = None
+            return "retry"
+        if self._due_at is not None and self._due_at <= now:
             self._due_at = None
             return "due"
         return "poll"

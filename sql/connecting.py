@@ -42,7 +42,9 @@ def explain(error: Exception, dsn: str = "") -> str:
         return str(troubles.NO_ANSWER)
     if isinstance(error, UnicodeError):  # Python's, of a host name that no resolver takes
         return str(troubles.BAD_HOST)
-    said = " ".join(str(error).split())
+    # a server's error has its statement and its place in ours in its text, and its reason alone here
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    said = " ".join((primary or str(error)).split())
     # no word of a host's or a user's name may decide
     found = troubles.find(_covered(said), error.sqlstate if isinstance(error, psycopg.Error) else None)
     if found == troubles.UNREACHABLE and _IPV6.search(said) and not _IPV4.search(said):

@@ -51,24 +51,36 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """The database's answer to a heartbeat; `next_due_ms` is None when nothing is queued or leased."""
+    """The database's answer to a heartbeat; `next_due_ms` is None when nothing is queued or leased.
+
+    `suspect_waits`: the next job of a queue must be alone with its worker.
+    """
 
     database_time: datetime
     work_waits: bool
     next_due_ms: float | None
+    suspect_waits: bool = False
 
 
 async def claim_jobs(  # noqa: PLR0913 - one call, one statement
-    session: Session, queue: str, worker: str, limit: int, lease_s: float, *, busy: bool = False
+    session: Session,
+    queue: str,
+    worker: str,
+    limit: int,
+    lease_s: float,
+    *,
+    busy: bool = False,
+    not_after: datetime | None = None,
 ) -> list[Job]:
     """Lease up to `limit` due jobs of a queue, the longest due first.
 
-    One that lapsed before comes alone, and only to a worker that holds no other (`busy`).
+    One that lapsed before comes alone, and only to a worker that holds no other (`busy`). A call that comes to the
+    database after `not_after`, by its clock, claims nothing.
     """
     rows = await session.fetch(
         "select id, type, queue, wake_text, trigger_name, learning_id, attempts, max_attempts, claims, run_at, lapses"
-        " from agent_vault.claim_jobs(%s, %s, %s, %s, p_busy => %s)",
-        [queue, worker, limit, lease_s, busy],
+        " from agent_vault.claim_jobs(%s, %s, %s, %s, p_busy => %s, p_not_after => %s)",
+        [queue, worker, limit, lease_s, busy, not_after],
     )
     return [Job(*row) for row in rows]
 

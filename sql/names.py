@@ -48,11 +48,12 @@ async def take_name(session: Statements, identity: Identity, queues: Sequence[st
         raise NameTakenError(identity.daemon)
 
 
-async def keep_name(session: Statements, identity: Identity, queues: Sequence[str]) -> Pulse:
+async def keep_name(session: Statements, identity: Identity, queues: Sequence[str], *, listens: bool) -> Pulse:
     """Say that this daemon lives, and hear what waits for it. Raises NameTakenError."""
     rows = await session.fetch(
-        "select database_time, work_waits, next_due_ms, has_name from agent_vault.keep_name(%s, %s, %s)",
-        [identity.daemon, identity.worker, list(queues)],
+        "select database_time, work_waits, next_due_ms, suspect_waits, has_name"
+        " from agent_vault.keep_name(%s, %s, %s, %s)",
+        [identity.daemon, identity.worker, list(queues), listens],
     )
     *pulse, has_name = rows[0]
     if not has_name:

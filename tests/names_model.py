@@ -42,12 +42,14 @@ class Names:
             self.locks[daemon] = worker
         return True
 
-    def keep(self, daemon: str, worker: str, now: datetime) -> bool:
-        """Give a pulse; False when another run has the name, or none."""
+    def keep(self, daemon: str, worker: str, now: datetime, *, listens: bool) -> bool:
+        """Give a pulse, and try the lock where a dead session had it; False when another run has the name, or none."""
         holder = self.holders.get(daemon)
         if holder is None or holder.worker != worker:
             return False
         holder.seen_at = now
+        if listens and not holder.locked and self.locks.get(daemon) in {None, worker}:
+            self.locks[daemon], holder.locked = worker, True
         return True
 
     def leave(self, daemon: str, worker: str) -> None:

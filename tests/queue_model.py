@@ -106,11 +106,11 @@ class Queue:
         due = [
             job_id
             for job_id, job in self.jobs.items()
-            if job.status == "queued" and job.queue == queue and job.run_at <= self.now
+            if job.status == "queued" and job.queue == queue and job.run_at <= self.now and not (busy and job.lapses)
         ]
         due = sorted(due, key=lambda job_id: (self.jobs[job_id].run_at, self.jobs[job_id].created_at))[:limit]
         if due and self.jobs[due[0]].lapses:
-            taken = [] if busy else due[:1]
+            taken = due[:1]
         else:
             taken = [job_id for job_id in due if not self.jobs[job_id].lapses]
         for job in map(self.jobs.__getitem__, taken):

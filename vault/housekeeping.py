@@ -30,6 +30,7 @@ class Housekeeping:
         self._session = session
         self._settings = settings
         self._complain = Complaint()
+        self._failed = False
 
     async def run(self) -> None:
         """Go round again and again; only cancelling ends it."""
@@ -39,7 +40,7 @@ class Housekeeping:
 
     async def go_round(self) -> bool:
         """Do one batch of each task; return whether one was full, so that there may be more."""
-        chosen, session = self._settings, self._session
+        chosen, session, self._failed = self._settings, self._session, False
         tasks: list[Task] = [self._sweep]
         if days := chosen.prune_jobs_after_days:
             tasks.append(partial(_prune, "done", partial(prune_jobs, session, "done", days, PRUNE_BATCH)))
@@ -47,7 +48,10 @@ class Housekeeping:
             tasks.append(partial(_prune, "failed", partial(prune_jobs, session, "failed", days, PRUNE_BATCH)))
         if days := chosen.prune_learnings_after_days:
             tasks.append(partial(_prune, "learnings", partial(prune_learnings, session, days, PRUNE_BATCH)))
-        return any([await self._try(task) for task in tasks])  # a list, so that a full one does not end the round
+        again = any([await self._try(task) for task in tasks])  # a list, so that a full one does not end the round
+        if not self._failed:
+            self._complain.over()
+        return again
 
     async def _sweep(self) -> bool:
         swept = await sweep_learnings(self._session, SWEEP_BATCH)
@@ -62,6 +66,7 @@ class Housekeeping:
         try:
             return await task()
         except psycopg.Error as error:
+            self._failed = True
             self._complain("housekeeping_failed", error=one_line(error))
             return False
 

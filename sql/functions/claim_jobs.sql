@@ -1,8 +1,9 @@
 -- The daemon's claim: what it needs of each job and nothing else, so that no foreign payload can break the reading.
--- p_busy says that the worker holds jobs already; see lease_jobs.
+-- p_busy says that the worker holds jobs already; see lease_jobs. After p_not_after it claims nothing: a call that was
+-- held up on its way, and that its worker has given up, must not take jobs for nobody.
 create or replace function agent_vault.claim_jobs(
   p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_run_after timestamptz default null,
-  p_busy boolean default false
+  p_busy boolean default false, p_not_after timestamptz default null
 ) returns table (
   id uuid, type text, queue text, wake_text text, trigger_name text, learning_id uuid,
   attempts int, max_attempts int, claims int, run_at timestamptz, lapses int
@@ -10,8 +11,12 @@ create or replace function agent_vault.claim_jobs(
 language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare
-  v_ids uuid[] := agent_vault.lease_jobs(p_queue, p_worker, p_limit, p_lease_s, true, p_run_after, p_busy);
+  v_ids uuid[];
 begin
+  if clock_timestamp() > p_not_after then
+    return;
+  end if;
+  v_ids := agent_vault.lease_jobs(p_queue, p_worker, p_limit, p_lease_s, true, p_run_after, p_busy);
   return query
   select j.id, j.type, j.queue, j.payload ->> 'text', j.payload ->> 'trigger_name', j.learning_id,
     j.attempts, j.max_attempts, j.claims, j.run_at, j.lapses

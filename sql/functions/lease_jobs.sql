@@ -1,7 +1,7 @@
 -- Claims up to p_limit due jobs of one queue for p_lease_s seconds, in the order of run_at, then the oldest.
 -- Every claim first returns the lapsed leases of its queue, so nobody else has to sweep. A job that lapsed before is
 -- claimed alone, by a worker that is not busy with others: if it kills that worker, it takes no neighbour along. A busy
--- worker that finds it at the head of the queue gets nothing, so that it comes to an end and can take it. With p_run_after, a low-water mark, the scan
+-- worker passes over it, and hears of it from its pulse (keep_name). With p_run_after, a low-water mark, the scan
 -- starts there and does not walk over the index entries of finished jobs that an old transaction keeps alive.
 create or replace function agent_vault.lease_jobs(
   p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_fenced boolean, p_run_after timestamptz,
@@ -18,7 +18,7 @@ begin
     from (
       select c.id, c.lapses, c.run_at, c.created_at from public.jobs c
       where c.status = 'queued' and c.queue = p_queue and c.run_at <= now()
-        and c.run_at >= coalesce(p_run_after, '-infinity')
+        and c.run_at >= coalesce(p_run_after, '-infinity') and (c.lapses = 0 or not p_busy)
       order by c.run_at, c.created_at limit p_limit
       for update skip locked
     ) j
@@ -26,7 +26,7 @@ begin
     select d.lapsed from due d where d.place = 1
   )
   select coalesce(array_agg(d.id), '{}') into v_ids from due d, first f
-  where case when f.lapsed then d.place = 1 and not p_busy else not d.lapsed end;
+  where case when f.lapsed then d.place = 1 else not d.lapsed end;
 
   update public.jobs j set
     status = 'processing',

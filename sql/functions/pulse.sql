@@ -1,5 +1,5 @@
--- Proof of life, heartbeat and poll in one: the database's time, whether work waits in these queues, and the
--- milliseconds until the next job is due or the next lease lapses (null when nothing is under way).
+-- What waits: the database's time, whether work waits in these queues, and the milliseconds until the next job is due
+-- or the next lease lapses (null when nothing is under way, or not before the end of time).
 create or replace function agent_vault.pulse(p_queues text[])
 returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision)
 language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '2s' as $$
@@ -11,9 +11,9 @@ begin
     (select j.lease_until from public.jobs j where j.status = 'processing' and j.queue = q.queue
      order by j.lease_until limit 1)))
   into v_due from unnest(p_queues) as q (queue);
-  -- greatest ignores nulls, so the null of an empty queue is kept by hand
   return query select clock_timestamp(), coalesce(v_due <= clock_timestamp(), false),
-    case when v_due is not null then
-      greatest(extract(epoch from v_due - clock_timestamp()) * 1000, 0)::double precision end;
+    case when v_due <= clock_timestamp() then 0
+      -- before 17 an infinite time cannot be subtracted from
+      when isfinite(v_due) then (extract(epoch from v_due - clock_timestamp()) * 1000)::double precision end;
 end
 $$;

@@ -102,10 +102,10 @@ async def test_a_name_is_taken_kept_and_left(dsn: str, session: Session) -> None
         await names.take_name(other, identity("two"), ["default"], listens=True)
     with pytest.raises(NameTakenError):
         await names.take_name(other, identity("two"), ["default"], listens=False)
-    assert not (await names.keep_name(session, identity("one"), ["default"])).work_waits
+    assert not (await names.keep_name(session, identity("one"), ["default"], listens=True)).work_waits
     await names.leave_name(other, identity("two"))  # not its own to leave
     with pytest.raises(NameTakenError):
-        await names.keep_name(other, identity("two"), ["default"])
+        await names.keep_name(other, identity("two"), ["default"], listens=True)
     await names.leave_name(session, identity("one"))
     await session.close()
     await until(lambda: _takes(other, identity("two")), "the end of the first session")
@@ -132,6 +132,23 @@ async def _takes(session: Session, one: Identity) -> bool:
     return True
 
 
+async def test_a_lock_that_a_dead_connection_held_is_taken_later(dsn: str, session: Session) -> None:
+    """After a half-open loss the next pulses try again, so that a death shows at once as before."""
+    dead, other = Session(dsn, name="dead"), Session(dsn, name="other")
+    await names.take_name(dead, identity("one"), ["default"], listens=True)
+    await names.take_name(session, identity("one"), ["default"], listens=True)
+    await dead.close()
+
+    async def has_lock() -> bool:
+        await names.keep_name(session, identity("one"), ["default"], listens=True)
+        return bool((await other.fetch("select locked from agent_vault.daemons"))[0][0])
+
+    await until(has_lock, "the lock")
+    await session.close()
+    await until(lambda: _takes(other, identity("two")), "the end of the session")
+    await other.close()
+
+
 async def test_a_pollers_name_is_its_own_until_it_is_silent(session: Session, database: psycopg.Connection) -> None:
     """Without a session of its own only its pulses say that it lives."""
     await names.take_name(session, identity("one"), ["default"], listens=False)
@@ -141,7 +158,7 @@ async def test_a_pollers_name_is_its_own_until_it_is_silent(session: Session, da
     database.execute(AGED)
     await names.take_name(session, identity("two"), ["default"], listens=False)
     with pytest.raises(NameTakenError):
-        await names.keep_name(session, identity("one"), ["default"])
+        await names.keep_name(session, identity("one"), ["default"], listens=True)
 
 
 async def test_only_the_leases_of_an_earlier_run_end(session: Session, database: psycopg.Connection) -> None:

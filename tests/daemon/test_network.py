@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from daemons import QUIET, become, daemon, idle, insert, row
+from daemons import QUIET, become, counts, daemon, idle, insert, row
 from faults.pooler import pooler
 from faults.proxy import Proxy, proxy
 from gateways import FakeGateway
@@ -74,6 +74,48 @@ async def test_a_stalled_claim_is_left(
     done = row(database, job_id)
     assert ("done", 1, 2 if answers else 1) == (done["status"], done["attempts"], done["claims"])
     assert 1 == len(fake.wakes)
+
+
+async def test_a_claim_that_arrives_late_takes_nothing(
+    database: psycopg.Connection, fake: FakeGateway, wire: Proxy, tmp_path: Path
+) -> None:
+    """Its worker gave it up and connected anew before it comes to the database: no job is leased to nobody."""
+    async with daemon(wire.dsn, fake.url, tmp_path, concurrency=1, **QUIET) as program:
+        await idle(program)
+        insert(database)
+        await become(database, program, done=1)
+        accepted, stall = wire.accepted, wire.stall("server", at=b"claim_jobs")
+        database.execute("select pg_notify('agent_vault_default', '')")
+        await stall.comes()
+        await until(lambda: wire.accepted > accepted, "a new connection")
+        fake.held.clear()
+        insert(database)
+        await until(lambda: len(fake.posts) == 2, "a daemon without room for more")
+        (job_id,) = insert(database)
+        wire.release()
+        await until(lambda: stall.link not in wire.links, "the end of the old connection")
+        assert ("queued", 0) == (row(database, job_id)["status"], row(database, job_id)["claims"])
+        fake.held.set()
+        await become(database, program, done=3)
+
+
+async def test_a_suspect_gets_its_turn_in_a_busy_daemon(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """Another queue keeps the daemon busy without end: it pauses for the suspect, and the rest of its queue goes on."""
+    (suspect,) = insert(database, queue="mail", lapses=1)
+    insert(database, 3, queue="mail")
+
+    def fed_and_done() -> bool:
+        if counts(database)["queued"] < 20:
+            insert(database, 10, queue="chat")
+        return row(database, suspect)["status"] == "done"
+
+    async with daemon(dsn, fake.url, tmp_path, queues="chat,mail", concurrency=2) as program:
+        await until(fed_and_done, "the suspect's delivery")
+        mail = "select from public.jobs where queue = 'mail' and status <> 'done'"
+        await until(lambda: not database.execute(mail).fetchall(), "the others of its queue")
+    assert "delivery_crashed" not in program.text
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["never-arrives", "answer-lost"])

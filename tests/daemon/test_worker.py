@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +27,10 @@ create or replace function agent_vault.schema_version() returns int language sql
 $$ select (nextval('public.looks') * 0)::int $$
 """
 PULSE_REFUSED_TO_THE_LISTENER = """
-create or replace function agent_vault.keep_name(p_daemon text, p_worker text, p_queues text[])
-returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision, has_name boolean)
+create or replace function agent_vault.keep_name(p_daemon text, p_worker text, p_queues text[], p_listens boolean)
+returns table (
+  database_time timestamptz, work_waits boolean, next_due_ms double precision, suspect_waits boolean, has_name boolean
+)
 language plpgsql as $$
 begin
   raise exception 'nobody may listen';
@@ -67,7 +69,7 @@ class EmptyHanded(Session):
         if "schema_version" in query:
             return [(latest(),)]
         if "claim_jobs" not in query:
-            return [(None, False, None)]
+            return [(datetime.now(UTC), False, None)]
         self.claims += 1
         if self.claims == 1:
             self._during()

@@ -9,6 +9,7 @@ import servers
 
 from sql import jobs
 from sql.migrate import migrate
+from sql.names import Identity, keep_name, take_name
 from sql.session import Session
 
 
@@ -194,12 +195,36 @@ async def test_extend_leaves_a_dead_letter_of_another_kind(session: Session, dat
 
 
 async def test_a_busy_worker_gets_no_suspect(session: Session, database: psycopg.Connection) -> None:
-    """At the head of the queue it keeps a busy worker from claiming on; behind others it is passed over."""
-    suspect, other = insert(database, 2)
+    """A busy worker passes over it, and its pulse tells that it waits; an idle one gets it, alone."""
+    suspect, other, last = insert(database, 3)
     database.execute("update public.jobs set lapses = 1 where id = %s", [suspect])
-    assert [] == await jobs.claim_jobs(session, "default", "one", 2, 60, busy=True)
+    one = Identity("one", "1")
+    await take_name(session, one, ["default"], listens=True)
+    assert [other] == [job.id for job in await jobs.claim_jobs(session, "default", "one", 1, 60, busy=True)]
+    assert (await keep_name(session, one, ["default"], listens=True)).suspect_waits
     assert [suspect] == [job.id for job in await jobs.claim_jobs(session, "default", "one", 2, 60)]
-    assert [other] == [job.id for job in await jobs.claim_jobs(session, "default", "one", 2, 60, busy=True)]
+    assert not (await keep_name(session, one, ["default"], listens=True)).suspect_waits
+    assert [last] == [job.id for job in await jobs.claim_jobs(session, "default", "one", 2, 60)]
+
+
+async def test_a_claim_that_comes_too_late_takes_nothing(session: Session, database: psycopg.Connection) -> None:
+    """Its worker has given it up: the job is left to a claim that somebody hears of."""
+    (job_id,) = insert(database)
+    (now,) = database.execute("select clock_timestamp()").fetchone()
+    for late, expected in ((timedelta(seconds=-1), []), (timedelta(minutes=1), [job_id])):
+        claimed = await jobs.claim_jobs(session, "default", "one", 1, 60, not_after=now + late)
+        assert expected == [job.id for job in claimed]
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity"])
+async def test_a_time_that_never_comes_does_not_end_the_pulse(
+    session: Session, database: psycopg.Connection, time: str
+) -> None:
+    """A person may have set it; the pulse is answered all the same."""
+    insert(database)
+    database.execute("update public.jobs set run_at = %s", [time])
+    pulse = await jobs.pulse(session, ["default"])
+    assert (time == "-infinity", None if time == "infinity" else 0) == (pulse.work_waits, pulse.next_due_ms)
 
 
 async def test_a_suspect_stays_one_after_a_release(session: Session, database: psycopg.Connection) -> None:

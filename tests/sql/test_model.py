@@ -292,8 +292,12 @@ class Workers(RuleBasedStateMachine):
         """A run gives its pulse, and hears what waits."""
         daemon, name = worker.daemon, worker.worker
         got = self.make(
-            names.keep_name(self.calls_of(worker), worker, QUEUES),
-            lambda: None if self.names.keep(daemon, name, self.model.now) else NAME_TAKEN,
+            names.keep_name(self.calls_of(worker), worker, QUEUES, listens=worker.worker in self.sessions),
+            lambda: (
+                None
+                if self.names.keep(daemon, name, self.model.now, listens=worker.worker in self.sessions)
+                else NAME_TAKEN
+            ),
             shown=lambda _: None,
             over=self.calls_of(worker),
         )
