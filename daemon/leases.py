@@ -66,11 +66,12 @@ class Leases:
             await self._freed.wait()
         return room
 
-    async def idle(self) -> None:
-        """Wait until nothing is held."""
+    async def idle(self) -> int:
+        """Wait until nothing is held, and return how many jobs can be."""
         while self._held:
             self._freed.clear()
             await self._freed.wait()
+        return self._slots
 
     def hold(self, job: Job, since: Moment | None = None) -> None:
         """Renew this job's lease from now on; it runs since its claim was sent."""

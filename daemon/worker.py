@@ -77,9 +77,9 @@ class Worker:
         async with asyncio.TaskGroup() as deliveries:
             while not self._stop.is_set():
                 self._waker.clear()  # before the claim: a wake-up during it must survive
-                if self._waker.suspect_waits:
-                    await self.leases.idle()  # its turn has come, and it must be alone
                 room = await self.leases.room()  # one slow agent run must not hold up the next event
+                if self._waker.suspect_queue is not None:  # its turn has come, and it must be alone
+                    room = await self.leases.idle()
                 await self._pause.opened()
                 held = await self._claim(room)
                 for job in held:
@@ -92,7 +92,7 @@ class Worker:
         held: list[Job] = []
         if not self._presence.tried:
             return held
-        self._queues.rotate(-1)  # a queue that is always full must not starve the others
+        self._take_turns()
         try:
             await self._make_sure()
             for queue in self._queues:
@@ -105,6 +105,11 @@ class Worker:
         else:
             self._back()
         return held
+
+    def _take_turns(self) -> None:
+        """Begin with another queue each time, for one that is always full must not starve the others."""
+        first, self._waker.suspect_queue = self._waker.suspect_queue, None
+        self._queues.rotate(-1 if first is None else -self._queues.index(first))
 
     async def _make_sure(self) -> None:
         """Look that this program knows the schema, that the name is its own, and that every claim was heard."""
@@ -145,7 +150,7 @@ class Worker:
 
     async def _claim_from(self, queue: str, room: int) -> list[Job]:
         since, busy = Moment.now(), bool(self.leases.ids)
-        self._claim_unheard, self._waker.suspect_waits = True, False
+        self._claim_unheard = True
         claimed = await jobs.claim_jobs(
             self._session, queue, self._identity, room, self._lease_s, busy=busy, not_after=self._not_after(since)
         )

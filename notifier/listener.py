@@ -106,7 +106,7 @@ class Listener:
         self._waker.ring("notified")
 
     def _act_on(self, pulse: Pulse) -> None:
-        self._waker.suspect_waits = pulse.suspect_waits
+        self._waker.suspect_queue = pulse.suspect_queue
         if pulse.work_waits:
             self._waker.ring("work_waits")
         else:

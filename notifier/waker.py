@@ -13,7 +13,7 @@ class Waker:
         self._reasons: set[str] = set()
         self._due_at: float | None = None
         self._retry_at: float | None = None
-        self.suspect_waits = False  # a job that only an idle worker gets
+        self.suspect_queue: str | None = None  # its next job goes only to an idle worker
         self._listening = False
 
     @property

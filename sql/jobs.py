@@ -53,13 +53,13 @@ class Job:
 class Pulse:
     """The database's answer to a heartbeat; `next_due_ms` is None when nothing is queued or leased.
 
-    `suspect_waits`: the next job of a queue must be alone with its worker.
+    `suspect_queue` is one whose next job must be alone with its worker.
     """
 
     database_time: datetime
     work_waits: bool
     next_due_ms: float | None
-    suspect_waits: bool = False
+    suspect_queue: str | None = None
 
 
 async def claim_jobs(  # noqa: PLR0913 - one call, one statement

@@ -1,10 +1,10 @@
 -- The pulse of a daemon: it says that the daemon lives, and answers what pulse answers, whether the daemon still has
--- its name (see take_name), and whether the next job of a queue is a suspect, which only an idle worker gets (see
--- lease_jobs). Over its own session (p_listens) a run that could not get the lock of its name, since a dead connection
+-- its name (see take_name), and which queue's next job is a suspect, which only an idle worker gets (see lease_jobs).
+-- Over its own session (p_listens) a run that could not get the lock of its name, since a dead connection
 -- of its own still had it, tries again.
 create or replace function agent_vault.keep_name(p_daemon text, p_worker text, p_queues text[], p_listens boolean)
 returns table (
-  database_time timestamptz, work_waits boolean, next_due_ms double precision, suspect_waits boolean, has_name boolean
+  database_time timestamptz, work_waits boolean, next_due_ms double precision, suspect_queue text, has_name boolean
 )
 language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '2s' as $$
 declare
@@ -16,12 +16,12 @@ begin
   update agent_vault.daemons d set seen_at = clock_timestamp(), locked = v_locked
   where d.name = p_daemon and d.instance = p_worker;
   has_name := found;
-  suspect_waits := exists (
-    select from unnest(p_queues) as q (queue), lateral (
+  suspect_queue := (
+    select q.queue from unnest(p_queues) as q (queue), lateral (
       select j.lapses from public.jobs j where j.status = 'queued' and j.queue = q.queue and j.run_at <= now()
       order by j.run_at, j.created_at limit 1) as head
-    where head.lapses > 0);
-  return query select p.database_time, p.work_waits, p.next_due_ms, suspect_waits, has_name
+    where head.lapses > 0 limit 1);
+  return query select p.database_time, p.work_waits, p.next_due_ms, suspect_queue, has_name
   from agent_vault.pulse(p_queues) p;
 end
 $$;

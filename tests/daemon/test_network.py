@@ -5,6 +5,7 @@ import random
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import psycopg
 import pytest
@@ -99,19 +100,33 @@ async def test_a_claim_that_arrives_late_takes_nothing(
         await become(database, program, done=3)
 
 
+class Slow(asyncio.Event):
+    """An event that comes after a while: a gateway that takes its time."""
+
+    async def wait(self) -> Literal[True]:
+        """Take a time that differs, so that a daemon with two places always has one in use."""
+        await asyncio.sleep(random.uniform(0.1, 0.3))
+        return True
+
+
 async def test_a_suspect_gets_its_turn_in_a_busy_daemon(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:
     """Another queue keeps the daemon busy without end: it pauses for the suspect, and the rest of its queue goes on."""
-    (suspect,) = insert(database, queue="mail", lapses=1)
-    insert(database, 3, queue="mail")
+    fake.held = Slow()
+
+    def fed() -> int:
+        if counts(database)["queued"] < 20:
+            insert(database, 20, queue="chat")
+        return len(fake.posts)
 
     def fed_and_done() -> bool:
-        if counts(database)["queued"] < 20:
-            insert(database, 10, queue="chat")
-        return row(database, suspect)["status"] == "done"
+        return fed() > 0 and row(database, suspect)["status"] == "done"
 
     async with daemon(dsn, fake.url, tmp_path, queues="chat,mail", concurrency=2) as program:
+        await until(lambda: fed() > 5, "a busy daemon")
+        (suspect,) = insert(database, queue="mail", lapses=1)
+        insert(database, 3, queue="mail")
         await until(fed_and_done, "the suspect's delivery")
         mail = "select from public.jobs where queue = 'mail' and status <> 'done'"
         await until(lambda: not database.execute(mail).fetchall(), "the others of its queue")

@@ -29,7 +29,7 @@ $$ select (nextval('public.looks') * 0)::int $$
 PULSE_REFUSED_TO_THE_LISTENER = """
 create or replace function agent_vault.keep_name(p_daemon text, p_worker text, p_queues text[], p_listens boolean)
 returns table (
-  database_time timestamptz, work_waits boolean, next_due_ms double precision, suspect_waits boolean, has_name boolean
+  database_time timestamptz, work_waits boolean, next_due_ms double precision, suspect_queue text, has_name boolean
 )
 language plpgsql as $$
 begin

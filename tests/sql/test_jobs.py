@@ -201,9 +201,9 @@ async def test_a_busy_worker_gets_no_suspect(session: Session, database: psycopg
     one = Identity("one", "1")
     await take_name(session, one, ["default"], listens=True)
     assert [other] == [job.id for job in await jobs.claim_jobs(session, "default", "one", 1, 60, busy=True)]
-    assert (await keep_name(session, one, ["default"], listens=True)).suspect_waits
+    assert "default" == (await keep_name(session, one, ["mail", "default"], listens=True)).suspect_queue
     assert [suspect] == [job.id for job in await jobs.claim_jobs(session, "default", "one", 2, 60)]
-    assert not (await keep_name(session, one, ["default"], listens=True)).suspect_waits
+    assert (await keep_name(session, one, ["mail", "default"], listens=True)).suspect_queue is None
     assert [last] == [job.id for job in await jobs.claim_jobs(session, "default", "one", 2, 60)]
 
 
