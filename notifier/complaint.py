@@ -20,15 +20,21 @@ class Complaint:
         """Begin with nothing said."""
         self.said = False
         self._next: float = 0.0
+        self._last: float = 0.0
         self._pause_s = FIRST_PAUSE_S
+        self._what: object = None
 
     def __call__(self, event: str, **facts: object) -> None:
         """Log the event as an error, or keep quiet."""
-        now = asyncio.get_running_loop().time()
-        if self.said and now < self._next:
+        now, what = asyncio.get_running_loop().time(), (event, facts.get("error"), facts.get("remedy"))
+        if not self.said or what != self._what:  # another cause needs another remedy
+            self._next, self._pause_s = (
+                (min(self._next, self._last + FIRST_PAUSE_S) if self.said else now),
+                FIRST_PAUSE_S,
+            )
+        if now < self._next:
             return
-        if not self.said:
-            self._pause_s = FIRST_PAUSE_S
+        self._what, self._last = what, now
         self.said, self._next = True, now + self._pause_s
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
         log.error(event, **facts)

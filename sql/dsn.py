@@ -10,6 +10,7 @@ from sql import supabase
 # Supabase's [YOUR-PASSWORD] and a manual's <password>: a word in brackets. An IPv6 host has a colon between them.
 _PLACEHOLDER = re.compile(
     r"\[[a-z][a-z _-]*\]|<[a-z][a-z _-]*>|\{[a-z_][\w .-]*\}|(?:^|[:/@=])\.\.\."
+    r"|user:password@host\b|:PASSWORD@|[.]REF(?=[:@.])|-REGION[.]"  # those of a manual, this project's too
     r"|[.:/@=]your[-_ ]?(?:db[-_ ]?|database[-_ ]?)?(?:password|host|user|project[-_ ]?ref)\b",
     re.IGNORECASE,
 )
@@ -34,6 +35,7 @@ _FOREIGN = frozenset(
         *("prepared_statements", "prepare", "preparethreshold", "currentschema", "search_path", "statement_timeout"),
     }
 )
+MOST_PORT = 65_535
 _UNKNOWN = re.compile(r'invalid (?:uri query parameter:|connection option) "(\w+)"')
 
 
@@ -130,6 +132,8 @@ def _unusable(dsn: str) -> str | None:
     # the first character aside: there it means an abstract socket
     if any("@" in host[1:] for host in hosts) or not all(port.isdecimal() for port in ports):
         return _TORN
+    if any(not 0 < int(port) <= MOST_PORT for port in ports):
+        return f"the port is no number from 1 to {MOST_PORT}: it is 5432 unless your server says otherwise"
     return supabase.mistake(parts)
 
 

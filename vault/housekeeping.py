@@ -62,9 +62,15 @@ class Housekeeping:
         return swept.queued + swept.refused >= SWEEP_BATCH
 
     async def _try(self, task: Task) -> bool:
-        """Do one task; one that fails neither ends the others nor the vault."""
+        """Do one task; one that fails neither ends the others nor the vault.
+
+        A connection that died while nobody used it shows at the next statement: that one is made again.
+        """
         try:
-            return await task()
+            try:
+                return await task()
+            except psycopg.OperationalError:
+                return await task()
         except psycopg.Error as error:
             self._failed = True
             self._complain("housekeeping_failed", error=one_line(error))

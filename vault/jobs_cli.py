@@ -87,8 +87,8 @@ def _list(args: argparse.Namespace) -> int:
         )
     for document in documents:
         print(bytes(document).decode() if args.json else jobs_text.line(jobs_text.read(document), desk.now))
-    if not args.json and len(documents) == args.limit:
-        print(f"these are the first {args.limit}: --limit shows more")
+    if len(documents) == args.limit:
+        print(f"these are the first {args.limit}: --limit shows more", file=sys.stderr if args.json else sys.stdout)
     if not args.json and not documents:
         print(f"no {args.status} job")
     return 0
@@ -148,6 +148,8 @@ def _retry_many(desk: Desk, args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     with _opened(args) as desk:
         since, until = (_moment(desk, at) for at in (args.since, args.until or timedelta()))
+        if since > until:
+            args.refuse("--since is later than --until")
         wanted = Wanted(type=args.type, queue=args.queue, since=since, until=until)
         found = desk.loop.run(dead_letters.find_events(desk.session, wanted, MOST + 1))
         if len(found) > MOST:

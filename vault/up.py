@@ -35,8 +35,11 @@ SHOWN = {
     "gateway_paused": ("remedy",),
     "gateway_resumed": (),
     "listener_lost": ("error",),
+    "database_back": (),
+    "vault_ready": (),
 }
 POSTGRES_CHECK_S = 0.5
+INTERRUPTED = 130  # a check that a signal ended has shown nothing
 ERROR = ("error", "problem", "exception")
 
 
@@ -126,7 +129,7 @@ class Up:
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait([life, stopping], return_when=asyncio.FIRST_COMPLETED)
-            return life.result() if life.done() else 0
+            return life.result() if life.done() else INTERRUPTED * self._plan.check
         finally:
             for task in (life, stopping):
                 task.cancel()
@@ -176,6 +179,7 @@ class Up:
         event = await self._vault.first("vault_listening")
         if event is None:
             raise UpError(f"the vault did not start: {self._other_port(self._vault.complaint())}")
+        settings["VAULT_PORT"] = str(event["port"])  # when it is started again it listens where people send to
         self._url = f"http://127.0.0.1:{event['port']}{WEBHOOK}"
         self._say("vault", f"takes deliveries at {self._url}")
 

@@ -24,6 +24,19 @@ async def test_a_lasting_trouble_is_said_ever_more_seldom(clock: Clock) -> None:
     assert [0, 10, 30, 70, 150, 310, 630, 1230, 1830] == said_at
 
 
+async def test_another_cause_does_not_wait_for_the_long_pause(clock: Clock) -> None:
+    """Ten seconds after the last line is soon enough for it, and no sooner."""
+    complain = Complaint()
+    said_at = []
+    with capture_logs() as lines:
+        while clock.now < 200:
+            complain("database_away", error="refused" if clock.now < 72 else "the login is refused")
+            if len(lines) > len(said_at):
+                said_at.append(round(clock.now))
+            await asyncio.sleep(0.1)
+    assert [0, 10, 30, 70, 80, 90, 110, 150] == said_at
+
+
 async def test_a_new_trouble_is_said_at_once() -> None:
     """What was over and comes again does not wait for the ten seconds of the last one."""
     complain = Complaint()

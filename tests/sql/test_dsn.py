@@ -115,6 +115,8 @@ def test_white_space_around_it_is_left_out() -> None:
         (uri("[YOUR-PASSWORD]"), "placeholder", "put the real value"),
         (uri("[YOUR_PASSWORD]"), "placeholder", "put the real value"),
         (uri("YOUR-PASSWORD"), "placeholder", "put the real value"),
+        (uri("PASSWORD"), "placeholder", "put the real value"),
+        (uri(user="postgres.REF"), "placeholder", "put the real value"),
         (uri("<password>"), "placeholder", "put the real value"),
         (uri("..."), "placeholder", "put the real value"),
         (uri("${DB_PASSWORD}"), "placeholder", "put the real value"),
