@@ -1,6 +1,7 @@
 """Say a lasting trouble when it begins, and then ever more seldom: a Mac may be without a network all night."""
 
 import asyncio
+from collections.abc import Callable
 
 import psycopg
 import structlog
@@ -16,15 +17,16 @@ log = structlog.get_logger()
 class Complaint:
     """One trouble at a time, until `over()`."""
 
-    def __init__(self) -> None:
-        """Begin with nothing said."""
+    def __init__(self, now: Callable[[], float] | None = None) -> None:
+        """Begin with nothing said; a thread without a loop brings its clock, in seconds."""
         self.said = False
+        self._now = now
         self._next: float = 0.0
         self._pause_s = FIRST_PAUSE_S
 
     def __call__(self, event: str, **facts: object) -> None:
         """Log the event as an error, or keep quiet."""
-        now = asyncio.get_running_loop().time()
+        now = self._now() if self._now else asyncio.get_running_loop().time()
         if self.said and now < self._next:
             return
         if not self.said:
