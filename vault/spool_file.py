@@ -36,6 +36,8 @@ create index if not exists delivery_waiting on delivery (received_at) where refu
 create table if not exists probe (body blob);
 """
 
+# A damaged name would else have an empty table made beside the full one.
+_FOREIGN: Final = "select 1 from sqlite_schema where name not in ('delivery', 'delivery_waiting', 'probe') and name not like 'sqlite%'"
 COLUMNS: Final = "received_at, event_id, type, account, queue, learning, body, as_json"
 
 
@@ -55,6 +57,7 @@ _KINDS: Final[dict[int, type[SpoolError]]] = {
     sqlite3.SQLITE_FULL: SpoolFullError,
     sqlite3.SQLITE_CORRUPT: SpoolBrokenError,
     sqlite3.SQLITE_NOTADB: SpoolBrokenError,
+    sqlite3.SQLITE_READONLY: SpoolBrokenError,  # the header says so: the system let us open it to write
     sqlite3.SQLITE_TOOBIG: SpoolBrokenError,  # a length that nobody wrote
 }
 
@@ -65,7 +68,9 @@ def told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF != sqlite3.SQLITE_READONLY:
+            code &= 0xFF  # the rest is detail
         raise _KINDS.get(code, SpoolError)(f"{path}: {error}") from error
     except OSError as error:
         kind = SpoolFullError if error.errno in _FULL_DISK else SpoolError
@@ -111,6 +116,8 @@ def _set_up(connection: sqlite3.Connection, max_bytes: int) -> None:
     for pragma in _PRAGMAS:
         connection.execute(f"pragma {pragma}")
     connection.executescript(_TABLES)
+    if connection.execute(_FOREIGN).fetchone() is not None:
+        raise SpoolBrokenError("it has tables that are not a spool's")
     connection.execute(f"select {COLUMNS}, refused from delivery limit 0")  # noqa: S608 - our own words
     connection.execute(f"pragma max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
 
