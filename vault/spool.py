@@ -141,6 +141,13 @@ class Spool:
             oldest: float | None = found.fetchone()[0]
         return oldest
 
+    def check(self) -> None:
+        """Make sure that nothing is in the file but what its tables show. Raises SpoolError."""
+        with told(self.path):
+            (found,) = self._connection().execute("pragma integrity_check(1)").fetchone()
+            if found != "ok":
+                raise SpoolBrokenError(f"{self.path}: {found}")
+
     def salvage(self) -> Iterator[Kept]:
         """Return what can still be read of a damaged file, from its beginning and then from its end."""
         for order in ("asc", "desc"):

@@ -37,7 +37,10 @@ create table if not exists probe (body blob);
 """
 
 # A damaged name would else have an empty table made beside the full one.
-_FOREIGN: Final = "select 1 from sqlite_schema where name not in ('delivery', 'delivery_waiting', 'probe') and name not like 'sqlite%'"
+_FOREIGN: Final = (
+    "select 1 from sqlite_schema"
+    " where name not in ('delivery', 'delivery_waiting', 'probe') and name not like 'sqlite%'"
+)
 COLUMNS: Final = "received_at, event_id, type, account, queue, learning, body, as_json"
 
 

@@ -230,7 +230,7 @@ class SpoolFolder:
         """Give up the adopted files in which nothing waits; the empty ones go."""
         for one in list(self._adopted):
             try:
-                done = _is_done(one.spool)
+                done = self._is_done(one.spool)
             except SpoolError as error:
                 self._fail(error)
             else:
@@ -238,17 +238,22 @@ class SpoolFolder:
                     os.close(one.lock_fd)
                     self._adopted.remove(one)
 
-
-def _is_done(spool: Spool) -> bool:
-    """Close a file in which nothing waits, and delete it when it is empty; tell whether that is done."""
-    waiting, refused = spool.count()
-    if waiting:
-        return False
-    if refused:
-        spool.close()
-    else:
-        spool.delete()
-    return True
+    def _is_done(self, spool: Spool) -> bool:
+        """Close a file in which nothing waits, and delete it when it is empty; tell whether that is done."""
+        try:
+            waiting, refused = spool.count()
+            if not waiting and not refused:
+                spool.check()
+        except SpoolBrokenError:
+            self._replace(spool)
+            return False
+        if waiting:
+            return False
+        if refused:
+            spool.close()
+        else:
+            spool.delete()
+        return True
 
 
 def _age(spool: Spool) -> float:

@@ -164,6 +164,19 @@ def test_a_damaged_index(folders: list[SpoolFolder], name: str) -> None:
     assert ["spool_broken"] == [log["event"] for log in logs]
 
 
+def test_a_table_that_lost_its_rows(folders: list[SpoolFolder]) -> None:
+    """A file that looks empty, and is not, is kept aside: only a sound one is cleared away."""
+    one = folders[0]
+    fill(one.path, kept("msg_1"), number=2)
+    empty_index(one.path / "spool-2.sqlite", "delivery", leaf=13)
+    with capture_logs() as logs:
+        one.open()
+        assert [] == moved(one)
+    assert ["spool_broken"] == [log["event"] for log in logs]
+    assert b"msg_1" in Path(logs[0]["file"]).read_bytes()
+    assert ["spool-1.sqlite"] == names(one)
+
+
 def test_a_neighbour_that_does_not_open(folders: list[SpoolFolder]) -> None:
     """A neighbour's file that cannot be read stops neither the start nor the drain, and is taken over once it can."""
     one = folders[0]
