@@ -100,7 +100,7 @@ class Spooler:
         await self._run(lambda: spool.pass_over(batch))
 
     async def adopt(self) -> None:
-        """Take over the files of processes that are gone. Raises SpoolError, OSError."""
+        """Take over the files of processes that are gone. Raises OSError."""
         await self._run(self._folder.adopt)
 
     async def close(self) -> None:
