@@ -1,6 +1,7 @@
 """Say a lasting trouble when it begins, and then ever more seldom: a Mac may be without a network all night."""
 
 import asyncio
+from collections.abc import Callable
 
 import psycopg
 import structlog
@@ -16,27 +17,24 @@ log = structlog.get_logger()
 class Complaint:
     """One trouble at a time, until `over()`."""
 
-    def __init__(self) -> None:
-        """Begin with nothing said."""
+    def __init__(self, now: Callable[[], float] | None = None) -> None:
+        """Begin with nothing said; a thread without a loop brings its clock, in seconds."""
         self.said = False
-        self._next: float = 0.0
-        self._last: float = 0.0
+        self._now = now
+        self._said_at = 0.0
         self._pause_s = FIRST_PAUSE_S
-        self._what: object = None
+        self._cause: object = None
 
     def __call__(self, event: str, **facts: object) -> None:
         """Log the event as an error, or keep quiet."""
-        now, what = asyncio.get_running_loop().time(), (event, facts.get("error"), facts.get("remedy"))
-        if not self.said or what != self._what:  # another cause needs another remedy
-            self._next, self._pause_s = (
-                (min(self._next, self._last + FIRST_PAUSE_S) if self.said else now),
-                FIRST_PAUSE_S,
-            )
-        if now < self._next:
+        now = self._now() if self._now else asyncio.get_running_loop().time()
+        cause = (event, facts.get("error"), facts.get("remedy"))
+        is_new = not self.said or cause != self._cause
+        # another cause needs another remedy, and yet there is no more than a line in ten seconds
+        if self.said and now - self._said_at < (FIRST_PAUSE_S if is_new else self._pause_s):
             return
-        self._what, self._last = what, now
-        self.said, self._next = True, now + self._pause_s
-        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        self._pause_s = FIRST_PAUSE_S if is_new else min(self._pause_s * 2, LONGEST_PAUSE_S)
+        self.said, self._said_at, self._cause = True, now, cause
         log.error(event, **facts)
 
     def over(self) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sql.learnings import NewEvent
 from vault.spool import Kept, Spool
+from vault.spool_file import PAGE_BYTES
 
 MAX_BYTES = 64 * 1024 * 1024
 
@@ -22,6 +23,15 @@ def fill(folder: Path, *deliveries: Kept, number: int = 1) -> None:
     spool = Spool(folder / f"spool-{number}.sqlite", MAX_BYTES)
     spool.append(deliveries)
     spool.close()
+
+
+def empty_index(path: Path, name: str, leaf: int = 10) -> None:
+    """Damage a closed file: an index of it has no entries any more, or a table, whose leaves are of kind 13."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        ((page,),) = connection.execute("select rootpage from sqlite_schema where name = ?", (name,)).fetchall()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * PAGE_BYTES)
+        file.write(bytes([leaf, 0, 0, 0, 0, *PAGE_BYTES.to_bytes(2, "big"), 0]))  # the header of an empty leaf
 
 
 def look(folder: Path, query: str) -> list[tuple[object, ...]]:

@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
 
 from aiohttp import web, web_response
 
@@ -17,6 +16,7 @@ from vault.health import Health
 from vault.housekeeping import Housekeeping
 from vault.inbox import Inbox
 from vault.keys import CIRCUIT, CLOCK, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS, SPOOLER
+from vault.parts import keep_running
 from vault.settings import VaultSettings
 from vault.spooler import Spooler
 from vault.webhook import receive
@@ -68,24 +68,27 @@ async def run_parts(app: web.Application) -> AsyncIterator[None]:
             opened.push_async_callback(spooler.close)
             await spooler.open()
         async with asyncio.TaskGroup() as parts:
-            running = [parts.create_task(work, name=name) for name, work in _parts(app, sessions["writer"]).items()]
+            running = [
+                parts.create_task(keep_running(name, work), name=name)
+                for name, work in _parts(app, sessions["writer"]).items()
+            ]
             yield
             for part in running:
                 part.cancel()
 
 
-def _parts(app: web.Application, writer: Session) -> dict[str, Coroutine[Any, Any, None]]:
+def _parts(app: web.Application, writer: Session) -> dict[str, Callable[[], Awaitable[None]]]:
     """Return what works in the background, by name."""
     health, spooler = app[HEALTH], app[SPOOLER]
-    parts = {
-        "inbox": app[INBOX].write(),
-        "health": health.watch(),
-        "housekeeping": Housekeeping(app[JOBS], app[SETTINGS]).run(),
-        "warm-up": writer.warm(),
+    parts: dict[str, Callable[[], Awaitable[None]]] = {
+        "inbox": app[INBOX].write,
+        "health": health.watch,
+        "housekeeping": Housekeeping(app[JOBS], app[SETTINGS]).run,
+        "warm-up": writer.warm,
     }
     if spooler is not None:
         drain = Drain(writer, spooler, app[CIRCUIT], lambda: health.ready)
-        parts |= {"spool": spooler.write(), "spool watch": spooler.watch(), "drain": drain.run()}
+        parts |= {"spool": spooler.write, "spool watch": spooler.watch, "drain": drain.run}
     return parts
 
 

@@ -7,23 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from sql.learnings import NewEvent
 from vault import spool_file
-from vault.spool_file import SpoolError, told, transaction
+from vault.spool_file import COLUMNS, SpoolBrokenError, SpoolError, told, transaction
 
 PROBE_BYTES: Final = 64 * 1024
 COMPACT_PAGES: Final = 256
 _START: Final = (float("-inf"), 0)
 
-_COLUMNS: Final = "received_at, event_id, type, account, queue, learning, body, as_json"
+# One that is set aside and comes again is tried again, as what came now: the row may be the damaged one.
 _INSERT: Final = (
-    f"insert into delivery ({_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own words
-    " on conflict (event_id) do nothing"
+    f"insert into delivery ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own words
+    " on conflict (event_id) do update set refused = null, type = excluded.type, account = excluded.account,"
+    " queue = excluded.queue, learning = excluded.learning, body = excluded.body, as_json = excluded.as_json,"
+    " received_at = case when received_at between 0 and excluded.received_at then received_at"
+    " else excluded.received_at end where delivery.refused is not null"
 )
 _NEXT: Final = (
-    f"select number, {_COLUMNS} from delivery where refused is null and (received_at, number) > (?, ?)"  # noqa: S608 - the same
+    f"select number, {COLUMNS} from delivery where refused is null and (received_at, number) > (?, ?)"  # noqa: S608 - the same
     " order by received_at, number limit ?"
 )
+_FOREVER_S: Final = 1e11  # no clock says that
+_DAMAGED: Final = "damaged in the file: a value of the wrong kind"
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +56,11 @@ class Spool:
         self._max_bytes = max_bytes
         self._opened: sqlite3.Connection | None = None
         self._inode: int | None = None
-        self._moved: list[str] = []  # events that Postgres has, not taken out: the full disk did not let us
+        self._moved: list[tuple[int, str]] = []  # what Postgres has, not taken out: the full disk did not let us
         self._after: tuple[float, int] = _START
         self._passed_over = False
+        self._handed_out = False  # a batch of the file as it is open now
+        self._seen_empty = False
 
     def open(self) -> None:
         """Open the file, or make it. Raises SpoolError."""
@@ -60,20 +71,22 @@ class Spool:
         """Keep all of them or none; they are on the disk when it returns. Raises SpoolError."""
         rows = [_row(one) for one in deliveries]
         with told(self.path), transaction(self._connection()) as connection:
+            self._seen_empty = False
             connection.executemany(_INSERT, rows)
 
     def next_batch(self, *, rows: int, body_bytes: int) -> list[Kept]:
         """Return the longest waiting; none when nothing waits. Raises SpoolError."""
-        batch: list[Kept] = []
-        with told(self.path), contextlib.closing(self._connection().execute(_NEXT, (*self._after, rows))) as found:
-            for row in found:
-                batch.append(_kept(row))
-                if sum(len(one.event.body) for one in batch) >= body_bytes:
-                    break
-        if not batch and (self._moved or self._after != _START):
-            self._settle_late()
-            return self.next_batch(rows=rows, body_bytes=body_bytes)
-        return batch
+        while True:
+            batch, damaged = self._look(rows, body_bytes)
+            self._set_aside(damaged)
+            if batch:
+                self._handed_out = True
+                return batch
+            if self._moved or self._after != _START:
+                self._settle_late()
+            elif not damaged:
+                self._see_empty()
+                return []
 
     def pass_over(self, batch: Sequence[Kept]) -> None:
         """Come back to these only after all that wait behind them."""
@@ -85,11 +98,18 @@ class Spool:
 
         What could not be taken out, since even that needs room on the disk, is passed over until there is some.
         """
-        self._moved += [one.event.event_id for one in batch if one.event.event_id not in refused]
+        with told(self.path):
+            self._connection()
         if batch:
+            if not self._handed_out:
+                return  # their file was replaced meanwhile: another's rows may have their numbers, and they come again
             self._after = (batch[-1].received_at, batch[-1].number)
+        rows = [(one.number, one.event.event_id) for one in batch]
+        self._moved += [row for row in rows if row[1] not in refused]
         try:
-            self._take_out(refused)
+            self._take_out([(refused[row[1]], *row) for row in rows if row[1] in refused])
+        except SpoolBrokenError:
+            raise
         except SpoolError:
             if not self._begin_anew():
                 raise
@@ -121,16 +141,23 @@ class Spool:
             oldest: float | None = found.fetchone()[0]
         return oldest
 
+    def check(self) -> None:
+        """Make sure that nothing is in the file but what its tables show. Raises SpoolError."""
+        with told(self.path):
+            (found,) = self._connection().execute("pragma integrity_check(1)").fetchone()
+            if found != "ok":
+                raise SpoolBrokenError(f"{self.path}: {found}")
+
     def salvage(self) -> Iterator[Kept]:
         """Return what can still be read of a damaged file, from its beginning and then from its end."""
         for order in ("asc", "desc"):
-            query = f"select number, {_COLUMNS} from delivery not indexed order by number {order}"  # noqa: S608 - the same
+            query = f"select number, {COLUMNS} from delivery not indexed order by number {order}"  # noqa: S608 - the same
             with (
                 contextlib.suppress(SpoolError),
                 told(self.path),
                 contextlib.closing(spool_file.connect(self.path)) as connection,
             ):
-                yield from map(_kept, connection.execute(query))
+                yield from filter(None, map(_kept, connection.execute(query)))
                 return
 
     def close(self) -> None:
@@ -159,13 +186,51 @@ class Spool:
             self._opened = spool_file.open_file(self.path, self._max_bytes)
             self._inode = spool_file.inode(self.path)
             self._moved, self._after, self._passed_over = [], _START, False
+            self._handed_out = self._seen_empty = False
         return self._opened
 
-    def _take_out(self, refused: Mapping[str, str]) -> None:
-        reasons = [(reason, event_id) for event_id, reason in refused.items()]
+    def _look(self, rows: int, body_bytes: int) -> tuple[list[Kept], list[int]]:
+        """Return the next deliveries, and the numbers of the rows among them that are none."""
+        batch: list[Kept] = []
+        damaged: list[int] = []
+        with told(self.path), contextlib.closing(self._connection().execute(_NEXT, (*self._after, rows))) as found:
+            for row in found:
+                if (one := _kept(row)) is None:
+                    damaged.append(row[0])
+                    continue
+                batch.append(one)
+                if sum(len(one.event.body) for one in batch) >= body_bytes:
+                    break
+        return batch, damaged
+
+    def _set_aside(self, damaged: Sequence[int]) -> None:
+        """Keep damaged rows for a person, out of the others' way."""
+        if damaged:
+            with told(self.path), transaction(self._connection()) as connection:
+                self._change(
+                    connection,
+                    "update delivery set refused = ? where number = ?",
+                    [(_DAMAGED, number) for number in damaged],
+                )
+        for number in damaged:
+            log.error("spool_refused_row", number=number, error=_DAMAGED, file=str(self.path))
+
+    def _see_empty(self) -> None:
+        """Make sure, once, that the index misses nothing that waits. Raises SpoolBrokenError."""
+        if not self._seen_empty and self.count()[0]:
+            raise SpoolBrokenError(f"{self.path}: deliveries wait that its index does not have")
+        self._seen_empty = True
+
+    def _take_out(self, refused: Sequence[tuple[str, int, str]]) -> None:
+        # by the row's number: a damaged index of event_id would find nothing to delete, and say so of no error
         with told(self.path), transaction(self._connection()) as connection:
-            connection.executemany("delete from delivery where event_id = ?", [(one,) for one in self._moved])
-            connection.executemany("update delivery set refused = ? where event_id = ?", reasons)
+            self._change(connection, "delete from delivery where number = ? and +event_id = ?", self._moved)
+            self._change(connection, "update delivery set refused = ? where number = ? and +event_id = ?", refused)
+
+    def _change(self, connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Change one row with each; one that is not found is a damage."""
+        if rows and connection.executemany(statement, rows).rowcount != len(rows):
+            raise SpoolBrokenError(f"{self.path}: a row that was read is not found")
 
     def _settle_late(self) -> None:
         """At the end of the file: take out what could not be before, and go back to what was passed over."""
@@ -197,6 +262,12 @@ def _row(kept: Kept) -> tuple[Any, ...]:
     return (kept.received_at, *event)
 
 
-def _kept(row: Sequence[Any]) -> Kept:
+def _kept(row: Sequence[Any]) -> Kept | None:
+    """Return the row's delivery, or None where a damage left a value of the wrong kind."""
     number, received_at, event_id, kind, account, queue, learning, body, as_json = row
+    texts = (event_id, kind, queue, learning, "" if account is None else account)
+    if not (isinstance(received_at, float) and 0 <= received_at < _FOREVER_S):
+        return None
+    if not (all(isinstance(one, str) for one in texts) and isinstance(body, bytes) and isinstance(as_json, int)):
+        return None
     return Kept(NewEvent(event_id, kind, account, queue, learning, body, bool(as_json)), received_at, number)

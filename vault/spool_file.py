@@ -36,6 +36,13 @@ create index if not exists delivery_waiting on delivery (received_at) where refu
 create table if not exists probe (body blob);
 """
 
+# A damaged name would else have an empty table made beside the full one.
+_FOREIGN: Final = (
+    "select 1 from sqlite_schema"
+    " where name not in ('delivery', 'delivery_waiting', 'probe') and name not like 'sqlite%'"
+)
+COLUMNS: Final = "received_at, event_id, type, account, queue, learning, body, as_json"
+
 
 class SpoolError(Exception):
     """The spool cannot be read or written now; what was not kept was not acknowledged."""
@@ -53,6 +60,8 @@ _KINDS: Final[dict[int, type[SpoolError]]] = {
     sqlite3.SQLITE_FULL: SpoolFullError,
     sqlite3.SQLITE_CORRUPT: SpoolBrokenError,
     sqlite3.SQLITE_NOTADB: SpoolBrokenError,
+    sqlite3.SQLITE_READONLY: SpoolBrokenError,  # the header says so: the system let us open it to write
+    sqlite3.SQLITE_TOOBIG: SpoolBrokenError,  # a length that nobody wrote
 }
 
 
@@ -62,11 +71,17 @@ def told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF != sqlite3.SQLITE_READONLY:
+            code &= 0xFF  # the rest is detail
         raise _KINDS.get(code, SpoolError)(f"{path}: {error}") from error
     except OSError as error:
         kind = SpoolFullError if error.errno in _FULL_DISK else SpoolError
         raise kind(f"{path}: {(error.strerror or type(error).__name__).lower()}") from error
+    except UnicodeEncodeError as error:  # of what is to be kept, not of the file
+        raise SpoolError(f"{path}: a text that is no unicode: {error.reason}") from error
+    except ValueError as error:  # a damaged name, which the sqlite3 module fails to put into its message
+        raise SpoolBrokenError(f"{path}: unreadable ({type(error).__name__})") from error
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -81,18 +96,33 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def open_file(path: Path, max_bytes: int) -> sqlite3.Connection:
-    """Open a file to be written, with its tables; it never takes more bytes. Raises sqlite3.Error, OSError."""
+    """Open a file to be written, with its tables; it never takes more bytes.
+
+    Raises SpoolBrokenError for tables that are not ours, sqlite3.Error, OSError.
+    """
     connection = connect(path)
     try:
-        for pragma in _PRAGMAS:
-            connection.execute(f"pragma {pragma}")
-        connection.executescript(_TABLES)
-        connection.execute(f"pragma max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
+        _set_up(connection, max_bytes)
         sync_folder(path.parent)
+    except sqlite3.Error as error:
+        connection.close()
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:  # another format, or other columns
+            raise SpoolBrokenError(f"{path}: {error}") from error
+        raise
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _set_up(connection: sqlite3.Connection, max_bytes: int) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(f"pragma {pragma}")
+    connection.executescript(_TABLES)
+    if connection.execute(_FOREIGN).fetchone() is not None:
+        raise SpoolBrokenError("it has tables that are not a spool's")
+    connection.execute(f"select {COLUMNS}, refused from delivery limit 0")  # noqa: S608 - our own words
+    connection.execute(f"pragma max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
 
 
 def inode(path: Path) -> int | None:

@@ -1,19 +1,19 @@
 """The folder of spool files: one for each process, under a lock that ends with it."""
 
-import contextlib
 import errno
 import fcntl
 import itertools
 import os
 import re
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from notifier.complaint import one_line
+from notifier.complaint import Complaint, one_line
 from notifier.configuration import SettingsError
 from vault.spool import Kept, Spool
 from vault.spool_file import SpoolBrokenError, SpoolError, sync_folder
@@ -44,6 +44,8 @@ class SpoolFolder:
         self._max_bytes = max_bytes
         self._own: _Held | None = None
         self._adopted: list[_Held] = []
+        self._complain = Complaint(time.monotonic)
+        self._failed = False
 
     def open(self) -> None:
         """Take a file of its own and adopt what is left over; again does no harm.
@@ -76,31 +78,52 @@ class SpoolFolder:
         self._mine().probe()
 
     def next_batch(self, *, rows: int, body_bytes: int) -> tuple[Spool, list[Kept]] | None:
-        """Return the longest waiting deliveries of one file, and the file. Raises SpoolError."""
+        """Return the longest waiting deliveries of one file, and the file.
+
+        A file that cannot be read holds up none of the others. Raises SpoolError where that is this process's own.
+        """
+        failure: SpoolError | None = None
         for spool in self._oldest_first():
             try:
-                batch = spool.next_batch(rows=rows, body_bytes=body_bytes)
-            except SpoolBrokenError:
-                self._replace(spool)
-                batch = spool.next_batch(rows=rows, body_bytes=body_bytes)
-            if batch:
-                return spool, batch
+                batch = self._next_batch(spool, rows, body_bytes)
+            except SpoolError as error:
+                if self._own is not None and spool is self._own.spool:
+                    failure = error
+                else:
+                    self._fail(error)
+            else:
+                if batch:
+                    return spool, batch
         self._let_go()
+        if failure is not None:
+            raise failure
         return None
 
-    def adopt(self) -> None:
-        """Take over the files whose processes are gone and that still hold deliveries.
+    def settle(self, spool: Spool, batch: Sequence[Kept], refused: Mapping[str, str]) -> None:
+        """Take out of a file what Postgres has, and set aside what it refuses. Raises SpoolError."""
+        try:
+            spool.settle(batch, refused)
+        except SpoolBrokenError:
+            self._replace(spool)  # what is saved of the batch comes again, and its ids make one row of both
 
-        Raises OSError, and SpoolError where a file cannot be read now.
+    def adopt(self) -> None:
+        """Take over the files whose processes are gone and that still hold deliveries; complain of one that fails.
+
+        Raises OSError.
         """
+        self._failed = False
         held = {one.number for one in self._held()}
         for path in sorted(self.path.glob("spool-*.sqlite")):
             match = _NAME.fullmatch(path.name)
             number = int(match[1]) if match else 0
-            if match and number not in held and (lock_fd := self._lock(number)) is not None:
-                self._adopted.append(_Held(number, Spool(path, self._max_bytes), lock_fd))
-                self._open_spool(self._adopted[-1].spool)
+            if match and number not in held:
+                try:
+                    self._take_over(number, path)
+                except (SpoolError, OSError) as error:
+                    self._fail(error)
         self._let_go()
+        if not self._failed:
+            self._complain.over()
 
     def close(self) -> None:
         """Close all files and give up their locks."""
@@ -108,6 +131,19 @@ class SpoolFolder:
             one.spool.close()
             os.close(one.lock_fd)
         self._own, self._adopted = None, []
+
+    def _take_over(self, number: int, path: Path) -> None:
+        """Hold a file that nobody has, where it opens. Raises OSError, SpoolError."""
+        if (lock_fd := self._lock(number)) is None:
+            return
+        one = _Held(number, Spool(path, self._max_bytes), lock_fd)
+        try:
+            self._open_spool(one.spool)
+        except BaseException:
+            one.spool.close()
+            os.close(lock_fd)
+            raise
+        self._adopted.append(one)
 
     def _claim(self) -> _Held:
         """Make the folder and take the first file that nobody has."""
@@ -146,6 +182,17 @@ class SpoolFolder:
         if waiting:
             log.info("spool_adopted", file=str(spool.path), waiting=waiting, refused=refused)
 
+    def _next_batch(self, spool: Spool, rows: int, body_bytes: int) -> list[Kept]:
+        try:
+            return spool.next_batch(rows=rows, body_bytes=body_bytes)
+        except SpoolBrokenError:
+            self._replace(spool)
+            return spool.next_batch(rows=rows, body_bytes=body_bytes)
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = True
+        self._complain("spool_failed", error=one_line(error))
+
     def _replace(self, spool: Spool) -> None:
         """Move a damaged file aside and begin a new one, with what can still be read of the old."""
         broken = Spool(spool.path.with_name(f"{spool.path.name}.broken-{time.time_ns()}"), self._max_bytes)
@@ -182,17 +229,39 @@ class SpoolFolder:
     def _let_go(self) -> None:
         """Give up the adopted files in which nothing waits; the empty ones go."""
         for one in list(self._adopted):
-            waiting, refused = one.spool.count()
-            if not waiting:
-                if refused:
-                    one.spool.close()
-                else:
-                    one.spool.delete()
-                os.close(one.lock_fd)
-                self._adopted.remove(one)
+            try:
+                done = self._is_done(one.spool)
+            except SpoolError as error:
+                self._fail(error)
+            else:
+                if done:
+                    os.close(one.lock_fd)
+                    self._adopted.remove(one)
+
+    def _is_done(self, spool: Spool) -> bool:
+        """Close a file in which nothing waits, and delete it when it is empty; tell whether that is done."""
+        try:
+            waiting, refused = spool.count()
+            if not waiting and not refused:
+                spool.check()
+        except SpoolBrokenError:
+            self._replace(spool)
+            return False
+        if waiting:
+            return False
+        if refused:
+            spool.close()
+        else:
+            spool.delete()
+        return True
 
 
 def _age(spool: Spool) -> float:
-    with contextlib.suppress(SpoolBrokenError):  # told when it is read
-        return spool.oldest() or float("inf")
-    return float("-inf")
+    """Return when the longest waiting was received; a damaged file comes first, one that cannot be read last."""
+    try:
+        oldest = spool.oldest()
+    except SpoolBrokenError:  # told when it is read
+        return float("-inf")
+    except SpoolError:
+        return float("inf")
+    return oldest if isinstance(oldest, float) else float("inf")

@@ -93,14 +93,14 @@ class Spooler:
 
     async def settle(self, spool: Spool, batch: Sequence[Kept], refused: Mapping[str, str]) -> None:
         """Take out of a file what Postgres has, and set aside what it refuses. Raises SpoolError."""
-        await self._run(lambda: spool.settle(batch, refused))
+        await self._run(lambda: self._folder.settle(spool, batch, refused))
 
     async def pass_over(self, spool: Spool, batch: Sequence[Kept]) -> None:
         """Come back to these only after all that wait behind them."""
         await self._run(lambda: spool.pass_over(batch))
 
     async def adopt(self) -> None:
-        """Take over the files of processes that are gone. Raises SpoolError, OSError."""
+        """Take over the files of processes that are gone. Raises OSError."""
         await self._run(self._folder.adopt)
 
     async def close(self) -> None:

@@ -136,6 +136,45 @@ async def test_accepted_is_logged_as_spooled(vault: TestClient, switch: Switch) 
     assert expected == (log["spooled"], log["learning_id"], log["type"])
 
 
+async def test_a_crash_of_the_writer(
+    vault: TestClient, dsn: str, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """A fault of ours in the writer costs its batch the ordinary way only, and no request hangs."""
+    crashes = 0
+
+    async def crash_once(*args: Any, **options: Any) -> Any:
+        nonlocal crashes
+        crashes += 1
+        if crashes == 1:
+            raise TypeError("no such row")
+        return await record_events(*args, **options)
+
+    monkeypatch.setattr(inbox, "record_events", crash_once)
+    monkeypatch.setattr(inbox, "COMMIT_S", 0.5)
+    with capture_logs() as logs:
+        await spooled(vault, "msg_1")
+    assert ["inbox"] == [log["part"] for log in logs if log["event"] == "part_crashed"]
+    await drained(folder)
+    await until(lambda: ordinary_now(vault), "an ordinary answer")
+    with psycopg.connect(dsn) as database:
+        assert "msg_1" in event_ids(database)
+
+
+async def test_a_damaged_row_does_not_stop_the_vault(
+    settings: VaultSettings, dsn: str, folder: Path, aiohttp_client: AiohttpClient
+) -> None:
+    """A vault starts over a file with a row that is no delivery, and moves the others."""
+    fill(folder, kept("bad", age_s=3), kept("msg_1", age_s=2))
+    with sqlite3.connect(folder / "spool-1.sqlite") as damaged:
+        damaged.execute("update delivery set body = 5 where event_id = 'bad'")
+    damaged.close()
+    vault = await aiohttp_client(make_app(settings))
+    await drained(folder)
+    assert (200, True) == await ordinary(vault, "msg_2")
+    with psycopg.connect(dsn) as database:
+        assert ["msg_1", "msg_2"] == event_ids(database)
+
+
 async def test_at_once(far_vault: TestClient, wire: Proxy, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once Postgres is known to be away nobody waits for it: what comes never queues behind the commit that hangs."""
     monkeypatch.setattr(inbox, "COMMIT_S", 0.2)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from spools import kept
+from spools import empty_index, kept
+from structlog.testing import capture_logs
 
 from vault import spool as module
 from vault.spool import Kept, Spool
@@ -163,6 +164,115 @@ def test_broken(spool: Spool, content: bytes) -> None:
     spool.path.write_bytes(content)
     with pytest.raises(SpoolBrokenError):
         spool.open()
+
+
+def test_a_damaged_name(spool: Spool) -> None:
+    """A name that is no text, which no message can be made of, is told as a damage."""
+    spool.append([kept("msg_1")])
+    spool.close()
+    content = spool.path.read_bytes().replace(b"delivery_waitingdelivery", b"\xff" * 16 + b"delivery")
+    spool.path.write_bytes(content.replace(b"delivery (received_at)", b"delivery (deceived_at)"))
+    with pytest.raises(SpoolBrokenError, match="UnicodeDecodeError"):
+        spool.open()
+
+
+def test_other_columns(spool: Spool) -> None:
+    """The file of another program is told as damaged, not tried for ever."""
+    with sqlite3.connect(spool.path) as other:
+        other.execute("create table delivery (received_at, refused)")
+    other.close()
+    with pytest.raises(SpoolBrokenError, match="no such column"):
+        spool.open()
+
+
+def test_a_table_by_another_name(spool: Spool) -> None:
+    """A damaged name hides what waits: the file is not taken for an empty one."""
+    spool.append([kept("msg_1")])
+    spool.close()
+    spool.path.write_bytes(spool.path.read_bytes().replace(b"delivery", b"\xffelivery"))
+    with pytest.raises(SpoolBrokenError):
+        spool.open()
+
+
+def test_a_header_that_forbids_writing(spool: Spool) -> None:
+    """One byte makes a file read-only to SQLite for ever: that is a damage too."""
+    spool.append([kept("msg_1")])
+    spool.close()
+    with spool.path.open("r+b") as file:
+        file.seek(18)
+        file.write(b"\x09")
+    with pytest.raises(SpoolBrokenError):
+        spool.append([kept("msg_2")])
+
+
+def test_a_text_that_is_none(spool: Spool) -> None:
+    """What cannot be written is no damage of the file."""
+    with pytest.raises(SpoolError) as caught:
+        spool.append([kept("\udc80")])
+    assert SpoolError is caught.type
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["body = 5", "body = 'text'", "event_id = x'00'", "as_json = 'x'", "account = x'00'", "received_at = 'x'"],
+)
+def test_a_row_of_wrong_kinds(spool: Spool, damage: str) -> None:
+    """A damaged row is set aside, loudly and once, and holds up no other."""
+    spool.append([kept("msg_1", age_s=3), kept("bad", age_s=2), kept("msg_2", age_s=1)])
+    spool._connection().execute(f"update delivery set {damage} where event_id = 'bad'")
+    with capture_logs() as logs:
+        assert [["msg_1"], ["msg_2"], []] == [drain_one(spool) for _ in range(3)]
+    assert [("spool_refused_row", 2)] == [(log["event"], log["number"]) for log in logs]
+    assert (0, 1) == spool.count()
+
+
+def drain_one(spool: Spool) -> list[str]:
+    """Take the next one out."""
+    batch = spool.next_batch(rows=1, body_bytes=MIB)
+    spool.settle(batch, {})
+    return ids(batch)
+
+
+@pytest.mark.parametrize("damage", ["a wrong kind", "refused"])
+def test_set_aside_and_sent_again(spool: Spool, damage: str) -> None:
+    """A delivery that is set aside is tried again when it comes again, as of its first receipt."""
+    first = kept("msg_1", age_s=60)
+    spool.append([first])
+    if damage == "refused":
+        spool.settle(spool.next_batch(rows=9, body_bytes=MIB), {"msg_1": "23514: no"})
+    else:
+        spool._connection().execute("update delivery set body = 5")
+    assert [] == spool.next_batch(rows=9, body_bytes=MIB)
+    spool.append([kept("msg_1")])
+    assert [replace(first, number=1)] == spool.next_batch(rows=9, body_bytes=MIB)
+
+
+@pytest.mark.parametrize("refused", [{}, {"msg_1": "23514: no"}])
+def test_a_row_that_is_not_found(spool: Spool, refused: dict[str, str]) -> None:
+    """What was handed out and cannot be found to be taken out is a damage."""
+    spool.append([kept("msg_1")])
+    (one,) = spool.next_batch(rows=9, body_bytes=MIB)
+    with pytest.raises(SpoolBrokenError):
+        spool.settle([replace(one, number=7)], refused)
+
+
+def test_an_index_that_misses_rows(spool: Spool) -> None:
+    """A file whose index is empty is not taken for an empty one."""
+    spool.append([kept("msg_1")])
+    spool.close()
+    empty_index(spool.path, "delivery_waiting")
+    with pytest.raises(SpoolBrokenError):
+        spool.next_batch(rows=9, body_bytes=MIB)
+
+
+def test_another_file_with_the_same_numbers(spool: Spool) -> None:
+    """What is settled of a file that was replaced takes nothing out of the new one."""
+    spool.append([kept("msg_1")])
+    batch = spool.next_batch(rows=9, body_bytes=MIB)
+    spool.path.unlink()
+    spool.append([kept("msg_2")])
+    spool.settle(batch, {})
+    assert ["msg_2"] == drain(spool)
 
 
 def limit_file_size(code: str, path: Path) -> None:

@@ -1,13 +1,15 @@
 """The folder of spool files: who has which, what is left over, and what is damaged."""
 
 import os
+import random
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from spools import MAX_BYTES, fill, kept, waiting
+from spools import MAX_BYTES, empty_index, fill, kept, waiting
 from structlog.testing import capture_logs
 
 from notifier.configuration import SettingsError
@@ -143,6 +145,128 @@ def test_damaged_in_the_middle(folders: list[SpoolFolder], noticed: str) -> None
     assert rows - 50 < len(found) < rows + 1
     assert len(found) == len(set(found))
     assert {"msg_0000", "msg_1499"} < set(found)
+
+
+@pytest.mark.parametrize("name", ["sqlite_autoindex_delivery_1", "delivery_waiting"])
+def test_a_damaged_index(folders: list[SpoolFolder], name: str) -> None:
+    """A file whose index misses its rows is replaced, and its deliveries are moved: none comes again without end."""
+    one = folders[0]
+    fill(one.path, *(kept(f"msg_{number}", age_s=9 - number) for number in range(4)))
+    empty_index(one.path / "spool-1.sqlite", name)
+    one.open()
+    found: list[str] = []
+    with capture_logs() as logs:
+        while len(found) < 20 and (batch := one.next_batch(rows=2, body_bytes=MAX_BYTES)):
+            one.settle(*batch, {})
+            found += [kept.event.event_id for kept in batch[1]]
+    assert {"msg_0", "msg_1", "msg_2", "msg_3"} == set(found)
+    assert len(found) < 20
+    assert ["spool_broken"] == [log["event"] for log in logs]
+
+
+def test_a_table_that_lost_its_rows(folders: list[SpoolFolder]) -> None:
+    """A file that looks empty, and is not, is kept aside: only a sound one is cleared away."""
+    one = folders[0]
+    fill(one.path, kept("msg_1"), number=2)
+    empty_index(one.path / "spool-2.sqlite", "delivery", leaf=13)
+    with capture_logs() as logs:
+        one.open()
+        assert [] == moved(one)
+    assert ["spool_broken"] == [log["event"] for log in logs]
+    assert b"msg_1" in Path(logs[0]["file"]).read_bytes()
+    assert ["spool-1.sqlite"] == names(one)
+
+
+def test_a_neighbour_that_does_not_open(folders: list[SpoolFolder]) -> None:
+    """A neighbour's file that cannot be read stops neither the start nor the drain, and is taken over once it can."""
+    one = folders[0]
+    (one.path / "spool-2.sqlite").mkdir(parents=True)
+    fill(one.path, kept("msg_3"), number=3)
+    with capture_logs() as logs:
+        one.open()
+        one.adopt()
+        one.append([kept("msg_1")])
+        assert ["msg_3", "msg_1"] == moved(one)
+    assert ["spool_failed"] == [log["event"] for log in logs if log["log_level"] == "error"]
+    (one.path / "spool-2.sqlite").rmdir()
+    fill(one.path, kept("msg_2"), number=2)
+    one.adopt()
+    assert ["msg_2"] == moved(one)
+
+
+def test_a_neighbour_that_becomes_unreadable(folders: list[SpoolFolder]) -> None:
+    """An adopted file that cannot be read any more does not hold up this process's own deliveries."""
+    one = folders[0]
+    fill(one.path, kept("msg_2", age_s=60), number=2)
+    one.open()
+    one.append([kept("msg_1")])
+    (one.path / "spool-2.sqlite").rename(one.path / "elsewhere")
+    (one.path / "spool-2.sqlite").mkdir()
+    with capture_logs() as logs:
+        assert ["msg_1"] == moved(one)
+    assert ["spool_failed"] == [log["event"] for log in logs]
+    (one.path / "spool-2.sqlite").rmdir()
+    (one.path / "elsewhere").rename(one.path / "spool-2.sqlite")
+    assert ["msg_2"] == moved(one)
+
+
+def test_a_file_of_other_columns(folders: list[SpoolFolder]) -> None:
+    """A file that another program made is moved aside as a damaged one is."""
+    one = folders[0]
+    one.path.mkdir()
+    with sqlite3.connect(one.path / "spool-1.sqlite") as other:
+        other.execute("create table delivery (received_at, refused)")
+    other.close()
+    with capture_logs() as logs:
+        one.open()
+    assert ["spool_broken"] == [log["event"] for log in logs]
+    one.append([kept("msg_1")])
+    assert ["msg_1"] == moved(one)
+
+
+def test_whatever_is_damaged(folders: list[SpoolFolder]) -> None:
+    """Whatever bytes of a file change, it opens, takes deliveries, and the drain comes to its end."""
+    fill(folders[0].path, *(kept(f"msg_{number}", b"x" * (50, 6000)[number % 2]) for number in range(6)))
+    sound = (folders[0].path / "spool-1.sqlite").read_bytes()
+    for seed in range(300):
+        folder = SpoolFolder(folders[0].path / str(seed), MAX_BYTES)
+        folder.path.mkdir()
+        (folder.path / f"spool-{1 + seed % 2}.sqlite").write_bytes(_damaged(sound, random.Random(seed)))
+        with capture_logs():
+            folder.open()
+            folder.append([kept("new")])
+            assert "new" in _taken_out(folder), seed
+        folder.close()
+
+
+def _damaged(sound: bytes, chance: random.Random) -> bytes:
+    """Change a few bytes of the file's header, of a page's, of what is in them, or a whole page."""
+    content = bytearray(sound)
+    page = chance.randrange(len(sound) // 4096) * 4096
+    match chance.randrange(4):
+        case 0:
+            content[chance.randrange(100)] = chance.randrange(256)
+        case 1:
+            content[page + chance.randrange(100)] = chance.randrange(256)
+        case 2:
+            used = [place for place, byte in enumerate(sound) if byte]
+            for place in chance.choices(used, k=chance.choice((1, 3, 20))):
+                content[place] ^= 1 << chance.randrange(8)
+        case _:
+            content[page : page + 4096] = chance.randbytes(4096)
+    return bytes(content)
+
+
+def _taken_out(folder: SpoolFolder) -> list[str]:
+    """Take everything out, in a bounded number of batches."""
+    taken: list[str] = []
+    for _ in range(30):
+        found = folder.next_batch(rows=2, body_bytes=MAX_BYTES)
+        if found is None:
+            return taken
+        folder.settle(*found, {})
+        taken += [one.event.event_id for one in found[1]]
+    raise AssertionError("the drain has no end")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
