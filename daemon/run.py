@@ -13,6 +13,7 @@ from daemon.gateway import Gateway
 from daemon.settings import DaemonSettings
 from daemon.worker import Worker
 from notifier.listener import Listener
+from notifier.parts import keep_running
 from notifier.presence import Presence
 from notifier.readiness import Readiness
 from notifier.sleep import SleepWatch
@@ -71,11 +72,14 @@ async def _live(worker: Worker, listener: Listener, sleep: SleepWatch, stop: asy
     readiness = Readiness.from_environment()
     async with asyncio.TaskGroup() as parts:
         company = [
-            parts.create_task(listener.run(), name="listener"),
-            parts.create_task(worker.leases.renew(), name="renewal"),
-            parts.create_task(sleep.watch(), name="sleep"),
+            parts.create_task(keep_running(name, run_part), name=name)
+            for name, run_part in {
+                "listener": listener.run,
+                "renewal": worker.leases.renew,
+                "sleep": sleep.watch,
+            }.items()
         ]
-        working = parts.create_task(worker.run(), name="worker")
+        working = parts.create_task(keep_running("worker", worker.run), name="worker")
         readiness.ready()  # before the database: whoever starts this must not wait for a network
         await stop.wait()
         readiness.stopping()

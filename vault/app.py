@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from aiohttp import web, web_response
 
+from notifier.parts import keep_running
 from sql.session import Session
 from vault import api
 from vault.circuit import Circuit
@@ -16,7 +17,6 @@ from vault.health import Health
 from vault.housekeeping import Housekeeping
 from vault.inbox import Inbox
 from vault.keys import CIRCUIT, CLOCK, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS, SPOOLER
-from vault.parts import keep_running
 from vault.settings import VaultSettings
 from vault.spooler import Spooler
 from vault.webhook import receive
