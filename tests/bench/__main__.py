@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=[*PARTS])
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
-    told = ["# Benchmark", "", "Written by `make bench`, all in one run on one machine.", ""]
+    told = ["# Benchmark", "", "Written by `make bench`; what stands in one table was measured in one run.", ""]
     for name, (title, bench) in PARTS.items():
         if args.part in {None, name}:
             print(f"… {name}", flush=True)
