@@ -46,7 +46,7 @@ def read(document: msgspec.Raw) -> Job:
 
 def line(job: Job, now: datetime) -> str:
     """Return a line of a list."""
-    facts = [job.id, " ".join(_state(job, now)), job.type, job.queue]
+    facts = [job.id, (", " if job.awaits_handling else " ").join(_state(job, now)), job.type, job.queue]
     facts += [f"attempt {job.attempts} of {job.max_attempts}", *(["replay"] if job.replay else [])]
     return printable("  ".join([*facts, job.last_error or ""]).rstrip())
 
