@@ -349,7 +349,9 @@ async def test_several_jobs_are_locked_in_the_order_of_their_ids(
     session: Session, dsn: str, database: psycopg.Connection, call: str
 ) -> None:
     """Whoever waits for one of them has none that comes after it, so that no two wait for each other."""
-    learnings = await events(session, 4)
+    learnings = sorted(await events(session, 4))
+    for number, learning in enumerate(learnings):  # the first job is that of the last event
+        database.execute("update public.jobs set id = %s where learning_id = %s", [uuid.UUID(int=9 - number), learning])
     claimed = sorted(
         await (send if call == "resend_unhandled" else claim)(session), key=lambda job: job.id, reverse=True
     )
