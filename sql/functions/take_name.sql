@@ -1,5 +1,6 @@
 -- A daemon takes its name, and with it the leases of an earlier run, which lapse at once, but for what that run sent
--- and the agent has yet to handle; false when another that lives has the name. p_worker is what stands in locked_by: the name, a slash, and what tells this run from others.
+-- and the agent has yet to handle; false when another that lives has the name. p_worker is what stands in locked_by:
+-- the name, a slash, and what tells this run from others.
 --
 -- Whoever has the name shows in two ways that it lives: by a pulse in the last p_silence_s seconds, and, where its
 -- session is its own (p_listens), by the advisory lock of the name, which goes the moment that session does. So a

@@ -183,10 +183,15 @@ async def test_no_call_reads_the_tables(session: Session, database: psycopg.Conn
         assert 40 > rows_read(database, query, arguments(job_id)), name
 
 
-@pytest.mark.parametrize("statistics", ["none", "fresh"])
-async def test_a_quiet_queue_is_listed_at_once(database: psycopg.Connection, statistics: str) -> None:
-    """Its few new events are not looked for among the many of another, which came in between."""
+@pytest.mark.parametrize("statistics", ["none", "stale", "fresh"])
+async def test_a_queue_is_listed_at_once(database: psycopg.Connection, statistics: str) -> None:
+    """The newest of a queue are neither looked for among those of another nor found by sorting all that it has."""
     fill(database)
+    if statistics == "stale":  # of a time when a page would have held the queue
+        database.execute("update agent_learnings set queue = 'other' where queue = 'mail' and event_id not like 'e1__'")
+        database.execute("vacuum analyze")
+        database.execute("update agent_learnings set queue = 'mail' where queue = 'other'")
     if statistics == "fresh":
         database.execute("vacuum analyze")
-    assert 60 >= rows_read(database, "select * from agent_vault.list_events('{mail}', '-infinity', true, 20)", [])
+    for _ in range(10):  # after five the planner may take a plan that knows neither queue nor limit
+        assert 80 > rows_read(database, "select * from agent_vault.list_events('{mail}', '-infinity', true, 20)", [])
