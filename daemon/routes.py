@@ -30,6 +30,11 @@ class Route(BaseModel):
     complete_when: Literal["accepted", "handled"] = "accepted"
     handle_within_s: float = HANDLE_WITHIN_S
 
+    @property
+    def session(self) -> str:
+        """The session."""
+        return f"{self.agent_id or 'main'}/{self.session_key or 'main'}"
+
 
 DEFAULT = Route()
 

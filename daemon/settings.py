@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from daemon.gateway_url import check_gateway_url
 from daemon.openclaw import CONFIG_FILE, ENV_FILE, HOOKS_PATH, OLDER_TOKEN, OpenClawFiles, rooted
+from daemon.pacing import SLOTS, WINDOW_S
 from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
 from notifier.refusals import read
 from notifier.sources import SecretsFolder, Texts, TomlFile
@@ -88,6 +89,15 @@ class DaemonSettings(BaseSettings):
     pulse_s: Annotated[float, _seconds(0.1, 300), Setting("DAEMON_PULSE_S", "a number of seconds from 0.1 to 300")] = (
         5.0
     )
+    pacing: Annotated[bool, Setting("DAEMON_PACING", "on or off")] = True
+    gateway_slots: Annotated[
+        int, Field(ge=2, le=20), Setting("DAEMON_GATEWAY_SLOTS", "a number of pending wakes from 2 to 20")
+    ] = SLOTS
+    gateway_window_s: Annotated[
+        float, _seconds(1, 3_600), Setting("DAEMON_GATEWAY_WINDOW_S", "a number of seconds from 1 to 3600")
+    ] = WINDOW_S
+    agent_runs: Annotated[int, Field(ge=1, le=100), Setting("DAEMON_AGENT_RUNS", "a number of runs from 1 to 100")] = 2
+    foreign_text: Annotated[bool, Setting("DAEMON_FOREIGN_TEXT", "on or off")] = True
     log_level: Annotated[LogLevel, Setting("DAEMON_LOG_LEVEL", LOG_LEVEL_MUST)] = "info"
     notes: tuple[str, ...] = ()
 

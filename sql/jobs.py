@@ -42,6 +42,7 @@ class Job:
     claims: int
     run_at: datetime
     lapses: int = 0
+    sent_before: bool = False
 
     @property
     def alone(self) -> bool:
