@@ -20,6 +20,7 @@ from sql.session import Session
 
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 600.0
+REFUSED_ROUTE_S = 30.0
 
 log = structlog.get_logger()
 
@@ -52,15 +53,21 @@ class Settlement:
                 # no delay, whatever Retry-After says: the pause's probe knows better when the gateway is back
                 self._pause.close(answer)
                 await self.release(job, self._gateway.remedy(answer))
+            case Verdict.ROUTE_REFUSED:
+                remedy = self._gateway.remedy(answer)
+                log.error("route_refused", **_facts(job), status=answer.status, detail=answer.detail, remedy=remedy)
+                await self.release(job, remedy, REFUSED_ROUTE_S)
+            case Verdict.POSTPONED:
+                await self.release(job, answer.detail, answer.retry_after_s or 0)
 
     async def fail(self, job: Job, error: str, outcome: jobs.Outcome) -> None:
         """Make it a dead letter."""
         if await self._say(job, lambda: jobs.fail_job(self._session, job, error, outcome), outcome):
             log.error("job_failed", **_facts(job), error=error)
 
-    async def release(self, job: Job, reason: str) -> None:
-        """Give it back untried."""
-        if await self._say(job, lambda: jobs.release_job(self._session, job, 0, reason)):
+    async def release(self, job: Job, reason: str, delay_s: float = 0) -> None:
+        """Give it back untried, due in delay_s seconds."""
+        if await self._say(job, lambda: jobs.release_job(self._session, job, delay_s, reason)):
             log.info("job_released", **_facts(job), reason=reason)
 
     async def _deliver(self, job: Job, outcome: jobs.Outcome, answered_at: float) -> None:
