@@ -97,6 +97,12 @@ def test_how_long_an_answer_may_take() -> None:
     assert (25, 10, False) == (short.within_s, short.lingers_s, short.awaits_end)
 
 
+def test_a_connection_has_no_more_time_than_a_wakes() -> None:
+    """However long a run may last: a gateway that does not take the call is away, and that spends nothing."""
+    limit = Gateway("http://127.0.0.1:9", "/hooks", TOKEN, timeout_s=10)._limit(630)
+    assert (630, 10) == (limit.total, limit.connect)
+
+
 @pytest.mark.parametrize(
     ("expected", "completion", "route"),
     [
