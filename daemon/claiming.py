@@ -15,7 +15,7 @@ from notifier.complaint import Complaint, one_line
 from notifier.presence import Presence
 from notifier.sleep import Moment
 from notifier.waker import Waker
-from sql import handling, jobs
+from sql import jobs, settling
 from sql.jobs import Job
 from sql.migrate import SchemaTooOldError, require_version
 from sql.names import NameTakenError
@@ -106,11 +106,12 @@ class Claiming:
     async def _recall(self) -> None:
         """Count what an earlier run of this daemon may have left pending in the gateway, and watch over it."""
         daemon, now_s = self._presence.identity.daemon, asyncio.get_running_loop().time()
-        for wake in await handling.recent_wakes(self._session, daemon, self._pacer.window_s):
-            self._pacer.remember(wake.session, wake.wake, now_s, wake.age_s)
-        within_s = await handling.awaited_for_s(self._session, daemon, self._queues)
-        if within_s is not None:
-            self._watch.expect(within_s)
+        for wake in await settling.recent_wakes(self._session, daemon, self._pacer.window_s):
+            if wake.session is not None:
+                self._pacer.remember(wake.session, wake.wake, now_s, wake.age_s)
+        until_ms = await settling.awaiting_until(self._session, daemon, self._queues)
+        if until_ms is not None:
+            self._watch.expect(until_ms / 1000)
         self._wakes_known = True
 
     def _away(self, error: Exception) -> None:

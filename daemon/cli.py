@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from daemon import service, settings
+from daemon.routes_cli import add_routes
 from daemon.run import run
 from daemon.service import ServiceError
 from notifier.configuration import SettingsError
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     running = commands.add_parser("run", help="deliver, until SIGTERM")
     running.add_argument("--config", type=Path, default=argparse.SUPPRESS, help="a TOML file (DAEMON_CONFIG)")
     running.set_defaults(verb=_run)
+    add_routes(commands.add_parser("routes", help="show where jobs go, and what the agent would be told"))
     for name, verb, told in (
         ("install", service.install, "have launchd or systemd run it, now and after every start"),
         ("uninstall", service.uninstall, "end that"),

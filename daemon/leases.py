@@ -108,6 +108,14 @@ class Leases:
         if not self._holds(job):
             raise LeaseLostError(job.id, job.claims)
 
+    async def hold_on(self, job: Job) -> bool:
+        """Assure the job's lease, and tell whether it holds."""
+        try:
+            await self.assure(job)
+        except LeaseLostError:
+            return False
+        return True
+
     async def renew(self) -> None:
         """Renew what is held, in time and after every sleep; only cancelling ends it."""
         failures = 0

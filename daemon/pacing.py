@@ -43,8 +43,8 @@ class Digest:
 
     @property
     def route(self) -> Route:
-        """The route of all: they go to the same place."""
-        return self.items[0].route
+        """The route by which all go: to the same place, and at once if that is any one's."""
+        return next((item.route for item in self.items if item.route.mode == "now"), self.items[0].route)
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -58,13 +58,8 @@ class Digest:
 
     @property
     def takes_slot(self) -> bool:
-        """Tell whether it becomes a pending event of its session; an agent run does when its end is announced."""
+        """Tell whether it is to become a pending event; an agent run is when its end is to be announced."""
         return self.route.action == "wake" or (self.route.action == "agent" and self.route.deliver)
-
-    @property
-    def is_urgent(self) -> bool:
-        """Tell whether any of its jobs should wake the agent now."""
-        return any(item.route.mode == "now" for item in self.items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +127,11 @@ class Pacer:
         return max(min(times) - now_s, 0.0) if times else None
 
     def ended(self, digest: Digest, now_s: float, *, pending: bool) -> None:
-        """Count what went out: `pending` where the gateway took it, or may have."""
+        """Count what went out: `pending` where its session has an event of it now, or may have."""
         self._runs.end(digest)
-        if digest.takes_slot:
+        if digest.route.action != "drop":
             slots = self._session(digest.route.session).slots
-            slots.settle(digest.key, now_s, pending=pending, deferred=not digest.is_urgent)
+            slots.settle(digest.key, now_s, pending=pending, deferred=digest.route.mode != "now")
 
     def remember(self, session: str, wake: str, now_s: float, age_s: float) -> None:
         """Count a wake of an earlier run."""

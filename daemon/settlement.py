@@ -65,8 +65,8 @@ class Settlement:
                 remedy = self._gateway.remedy(answer)
                 self._complain("route_refused", route=digest.route.type, detail=answer.detail, remedy=remedy)
                 await self.release(digest.jobs, remedy, ROUTE_RETRY_S)
-            case Verdict.STOPPED:
-                await self.release(digest.jobs, answer.detail)
+            case Verdict.POSTPONED:
+                await self.release(digest.jobs, answer.detail, answer.retry_after_s or 0)
             case Verdict.MISCONFIGURED | Verdict.UNAVAILABLE:
                 # no delay, whatever Retry-After says: the pause's probe knows better when the gateway is back
                 self._pause.close(answer)
@@ -136,7 +136,7 @@ class Settlement:
     async def _retry(self, retried: Sequence[Job], answer: Answer, outcome: Outcome) -> None:
         backoff_s = full_jitter_s(max(job.attempts for job in retried), first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S)
         delay_s = max(backoff_s, answer.retry_after_s or 0)
-        error = f"{answer.status}: {answer.detail}"
+        error = answer.detail if answer.status is None else f"{answer.status}: {answer.detail}"
         statuses: dict[UUID, str] = {}
 
         async def retry(held: Sequence[Job]) -> Container["UUID"]:

@@ -10,7 +10,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from daemon.leases import Leases
 from notifier.complaint import Complaint, one_line
-from sql.jobs import Job, LeaseLostError, Outcome
+from sql.jobs import Job, Outcome
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -38,7 +38,7 @@ class UntilHeard:
         settled: list[Job] = []
 
         async def once() -> None:
-            held = [job for job in jobs if await self._holds(job)]
+            held = [job for job in jobs if await self._leases.hold_on(job)]
             heard = await call(held) if held else ()
             settled[:] = [job for job in held if job.id in heard]
 
@@ -68,13 +68,6 @@ class UntilHeard:
         async with asyncio.TaskGroup() as calls:
             tasks = [calls.create_task(self([job], call, late_answer), name=f"settle {job.id}") for job in jobs]
         return [job for task in tasks for job in task.result()]
-
-    async def _holds(self, job: Job) -> bool:
-        try:
-            await self._leases.assure(job)
-        except LeaseLostError:
-            return False
-        return True
 
     def _is_hopeless(self, state: RetryCallState) -> bool:
         """Tell whether to give up: never while the database is away, soon when it refuses the call itself."""

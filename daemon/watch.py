@@ -11,7 +11,7 @@ from daemon.pacing import Pacer
 from notifier.complaint import Complaint, one_line
 from notifier.presence import Presence
 from notifier.waker import Waker
-from sql import handling
+from sql import settling
 from sql.session import Session
 
 LOOK_S = 5.0
@@ -76,7 +76,7 @@ class GatewayWatch:
             self._began_s = began_s  # earlier where this machine slept: its monotonic clock stood still
             return
         try:
-            count = await handling.resend_unhandled(
+            count = await settling.resend_unhandled(
                 self._session, self._presence.identity.daemon, self._presence.queues, up_s
             )
         except psycopg.Error as error:

@@ -12,7 +12,10 @@ NO_SLUG = "composio_trigger"
 
 
 def text_of(jobs: Sequence[Job]) -> str | None:
-    """Return the text of the wake that stands for these jobs; None means that there is nothing to say."""
+    """Return the text of the wake that stands for these jobs; None means that there is nothing to say.
+
+    One that was sent before is worded as a digest, so that the agent can tell.
+    """
     is_told_alone = len(jobs) == 1 and not jobs[0].sent_before
     return wake_text(jobs[0]) if is_told_alone or jobs[0].trigger_name is None else digest_text(jobs)
 

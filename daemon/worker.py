@@ -57,7 +57,9 @@ class Worker:
         self._settlement = Settlement(
             session, UntilHeard(self.leases, patience_s=lease_s), self._pause, gateway, self.watch.expect
         )
-        self._delivery = Delivery(gateway, self.leases, self._settlement, sleep, stop, concurrency=concurrency)
+        self._delivery = Delivery(
+            gateway, self.leases, self._settlement, sleep=sleep, stop=stop, concurrency=concurrency
+        )
 
     async def run(self) -> None:
         """Claim and deliver until the stop; then finish or release what is held."""

@@ -18,7 +18,7 @@ QUIET = {"poll_s": 0, "pulse_s": 300}  # no poll, and the pulse at its longest: 
 
 
 def environment(dsn: str, gateway_url: str, *, token: str = TOKEN, **settings: object) -> dict[str, str]:
-    """What a daemon needs to start; settings go by the name behind DAEMON_. Pacing is off unless it is what is tested."""
+    """What a daemon needs to start; settings go by the name behind DAEMON_, and pacing is off unless it is tested."""
     usual = {"name": NAME, "pacing": "off"}
     named = {f"DAEMON_{name.upper()}": str(value) for name, value in {**usual, **settings}.items()}
     return {"DATABASE_URL": dsn, "OPENCLAW_HOOK_TOKEN": token, "GATEWAY_HTTP_URL": gateway_url, **named}

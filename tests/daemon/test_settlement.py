@@ -164,6 +164,39 @@ async def test_a_refused_payload_is_a_dead_letter(
     assert failed["finished_at"]
 
 
+async def test_a_refused_route_fails_no_event(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """What the gateway refuses of a route is a person's to mend: said with the remedy, nothing spent, tried again."""
+    fake.answers = [(400, '{"ok":false,"error":"agentId is required when multiple agents are configured"}')]
+    (job_id,) = insert(database)
+    async with daemon(dsn, fake.url, tmp_path) as program:
+        refused = await program.event("route_refused", job_id=str(job_id), status=400)
+        await program.event("job_released", job_id=str(job_id))
+        waiting = row(database, job_id)
+        assert ("queued", 0, timedelta(seconds=30)) == (
+            waiting["status"], waiting["attempts"], waiting["run_at"] - waiting["updated_at"],
+        )  # fmt: skip
+        database.execute("update public.jobs set run_at = now()")
+        await program.event("job_delivered", job_id=str(job_id), attempt=1)
+    assert "agentId is required when multiple agents are configured): correct [[routes]]" in refused["remedy"]
+    assert "gateway_paused" not in program.text
+
+
+@pytest.mark.parametrize(("retry_after_s", "delay_s"), [(None, 0), (15.0, 15)])
+async def test_a_postponed_job_spends_nothing(
+    session: Session, database: psycopg.Connection, retry_after_s: float | None, delay_s: int
+) -> None:
+    """Our own stop gives it back at once, a crowded gateway later; neither pauses deliveries."""
+    (job_id,) = insert(database, attempts=2)
+    with capture_logs() as lines:
+        await settle(session, await claim(session), Answer(Verdict.POSTPONED, detail="no", retry_after_s=retry_after_s))
+    waiting = row(database, job_id)
+    assert ("queued", 2, "no") == (waiting["status"], waiting["attempts"], waiting["last_error"])
+    assert timedelta(seconds=delay_s) == waiting["run_at"] - waiting["updated_at"]
+    assert ["job_released"] == [line["event"] for line in lines]
+
+
 async def test_a_failed_turn_is_tried_again_by_itself(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:
