@@ -166,7 +166,10 @@ def test_a_run_that_could_not_begin_is_postponed(expected: float, header: str | 
         (Answer(Verdict.FAILED, detail="no completion within 630 s"), TimeoutError()),
         (Answer(Verdict.FAILED, detail="no completion within 630 s"), aiohttp.SocketTimeoutError()),
         (Answer(Verdict.UNAVAILABLE, detail="ConnectionTimeoutError"), aiohttp.ConnectionTimeoutError()),
-        (Answer(Verdict.UNAVAILABLE, detail="ServerDisconnectedError"), aiohttp.ServerDisconnectedError("")),
+        (
+            Answer(Verdict.UNAVAILABLE, detail="ServerDisconnectedError", may_be_taken=True),
+            aiohttp.ServerDisconnectedError(""),
+        ),
     ],
 )
 def test_only_a_run_that_was_begun_can_be_late(expected: Answer, error: Exception) -> None:
@@ -250,13 +253,14 @@ def test_an_accepted_answer_tells_what_became_of_the_event(outcome: str | None, 
 @pytest.mark.parametrize(
     ("expected", "error"),
     [
-        (Answer(Verdict.UNAVAILABLE, detail="TimeoutError"), TimeoutError()),
-        (Answer(Verdict.UNAVAILABLE, detail="OSError: no [token]"), OSError(f"no {TOKEN}")),
+        (Answer(Verdict.UNAVAILABLE, detail="TimeoutError", may_be_taken=True), TimeoutError()),
+        (Answer(Verdict.UNAVAILABLE, detail="OSError: no [token]", may_be_taken=True), OSError(f"no {TOKEN}")),
+        (Answer(Verdict.UNAVAILABLE, detail="ConnectionTimeoutError"), aiohttp.ConnectionTimeoutError()),
         (Answer(Verdict.MISCONFIGURED, detail="InvalidURL: nowhere"), aiohttp.InvalidURL(URL("nowhere"))),
     ],
 )
 def test_a_transports_error_is_named(expected: Answer, error: Exception) -> None:
-    """The error's name comes first; a malformed URL is one that no retry heals."""
+    """The error's name comes first; a malformed URL is one that no retry heals, and nothing was sent to it."""
     assert expected == unanswered(error, token=TOKEN)
 
 
