@@ -123,7 +123,7 @@ def free_name(page: Path) -> Path:
 
 
 def announce_next(program: Path, home: Path, platform: str) -> None:
-    """Say how a gateway comes to find the program, where it would not, and how to see that the agent has the skill."""
+    """Say how OpenClaw comes to see the skill and, where it would not find it, the program."""
     own = home / USERS_OWN
     searched = [*(SEARCHED_ON_MAC if platform == "darwin" else SEARCHED), str(own)]
     if shutil.which(PROGRAM, path=os.pathsep.join(searched)) is None:
@@ -131,6 +131,10 @@ def announce_next(program: Path, home: Path, platform: str) -> None:
         say(
             f"OpenClaw does not look for programs in {program.parent}, and without {PROGRAM} it hides the skill:",
             f"  mkdir -p {folder} && ln -sf {source} {link}",
-            "  openclaw gateway restart",
         )
-    say(f"to see that the agent has it: openclaw skills info {NAME} (Ready, and visible to model)")
+    # a running gateway goes on with the skills and the PATH that it had at its start (measured with 2026.9.6)
+    say(
+        "next, to have OpenClaw read it and to see that it does (Ready, and visible to model):",
+        "  openclaw gateway restart",
+        f"  openclaw skills info {NAME}",
+    )
