@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from daemon import service, settings
+from daemon import agent_skill, service, settings
 from daemon.routes_cli import add_routes
 from daemon.run import run
 from daemon.service import ServiceError
@@ -53,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=told)
         service.add_arguments(command)
         command.set_defaults(verb=verb)
+    skill = commands.add_parser("install-skill", help="tell OpenClaw's agents how to read and acknowledge events")
+    agent_skill.add_arguments(skill)
+    skill.set_defaults(verb=agent_skill.install)
     return root
 
 
