@@ -37,11 +37,11 @@ async def idle(program: Program) -> None:
 def insert(database: psycopg.Connection, count: int = 1, text: str = "hello", **columns: object) -> list[uuid.UUID]:
     """Put jobs in with one plain insert; their texts are numbered, unless there is a payload among the columns."""
     ids = [uuid.uuid4() for _ in range(count)]
-    payload = columns.pop("payload", None)
+    payload, kind = columns.pop("payload", None), columns.pop("type", "CHAT")
     rows = [
         (
             job_id,
-            "CHAT",
+            kind,
             json.dumps(payload if payload is not None else {"text": f"{text} {number}"}),
             *columns.values(),
         )

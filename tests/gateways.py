@@ -5,11 +5,25 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 
 TOKEN = "hook-token-of-the-tests"
+
+
+class HoldsTheFirst(asyncio.Event):
+    """An event that only the first who comes waits for."""
+
+    def __init__(self) -> None:
+        """Begin with nobody there."""
+        super().__init__()
+        self._came = 0
+
+    async def wait(self) -> Literal[True]:
+        """Hold the first."""
+        self._came += 1
+        return await super().wait() if self._came == 1 else True
 
 
 class FakeGateway:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 import pytest
 from daemons import QUIET, become, daemon, idle, insert, row
-from gateways import FakeGateway, gateway
+from gateways import FakeGateway, HoldsTheFirst, gateway
 from programs import until
 
 from daemon.gateway import Gateway
@@ -39,20 +39,6 @@ begin
 end
 $$
 """
-
-
-class HoldsTheFirst(asyncio.Event):
-    """An event that only the first who comes waits for."""
-
-    def __init__(self) -> None:
-        """Begin with nobody there."""
-        super().__init__()
-        self._came = 0
-
-    async def wait(self) -> Literal[True]:
-        """Hold the first."""
-        self._came += 1
-        return await super().wait() if self._came == 1 else True
 
 
 class EmptyHanded(Session):
