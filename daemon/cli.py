@@ -9,14 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+import psycopg
 import structlog
 
 from daemon import agent_skill, service, settings
+from daemon.events_cli import add_events
 from daemon.routes_cli import add_routes
 from daemon.run import run
 from daemon.service import ServiceError
+from notifier.complaint import one_line
 from notifier.configuration import SettingsError
 from notifier.logs import open_logs
+from sql.migrate import SchemaTooOldError
 from sql.version import __version__
 
 CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a supervisor need not try again
@@ -30,8 +34,11 @@ def main() -> None:
         sys.exit(verb(args))
     except KeyboardInterrupt:
         sys.exit(130)
-    except (SettingsError, ServiceError, OSError) as error:
-        for line in str(error).splitlines():
+    except BrokenPipeError:  # who read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (SettingsError, ServiceError, SchemaTooOldError, psycopg.Error, OSError) as error:
+        for line in (one_line(error) if isinstance(error, psycopg.Error) else str(error)).splitlines():
             print(f"agent-daemon: {line}", file=sys.stderr)
         sys.exit(CONFIGURATION if isinstance(error, SettingsError) else 1)
 
@@ -46,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--config", type=Path, default=argparse.SUPPRESS, help="a TOML file (DAEMON_CONFIG)")
     running.set_defaults(verb=_run)
     add_routes(commands.add_parser("routes", help="show where jobs go, and what the agent would be told"))
+    add_events(commands.add_parser("events", help="what happened: list, show and acknowledge events"))
     for name, verb, told in (
         ("install", service.install, "have launchd or systemd run it, now and after every start"),
         ("uninstall", service.uninstall, "end that"),

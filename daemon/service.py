@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 from daemon import launchd, systemd
-from daemon.installation import Installation, code_paths, find_program, find_user, has_database
+from daemon.installation import PROGRAM, Installation, code_paths, find_program, find_user, has_database
 from daemon.steps import Runner, ServiceError, Step, carry_out, run_command
 
-__all__ = ["ServiceError", "add_arguments", "install", "uninstall"]
+__all__ = ["ServiceError", "add_arguments", "install", "secrets_folders", "uninstall"]
 
 
 class Manager(Protocol):
@@ -82,6 +82,13 @@ def manager_of(platform: str) -> Manager:
     if platform not in managers:
         raise ServiceError(f"no service manager known on {platform}: keep `agent-daemon run` alive by other means")
     return managers[platform]
+
+
+def secrets_folders(home: Path, platform: str = sys.platform) -> list[Path]:
+    """Say where a service of this user and one of the machine have their secrets; raises ServiceError."""
+    own = Installation(program=Path(PROGRAM), user="", uid=os.geteuid(), home=home)
+    manager = manager_of(platform)
+    return list(dict.fromkeys(manager.secrets_folder(one) for one in (own, own.other_kind)))
 
 
 def chosen(args: argparse.Namespace) -> Installation:

@@ -29,7 +29,10 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A claimed job; `claims` is the number of this claim, the fence that settling it must show."""
+    """A claimed job; `claims` is the number of this claim, the fence that settling it must show.
+
+    `sent_before` says that the gateway took it once, and that it was not handled.
+    """
 
     id: UUID
     type: str
@@ -79,7 +82,8 @@ async def claim_jobs(  # noqa: PLR0913 - one call, one statement
     database after `not_after`, by its clock, claims nothing.
     """
     rows = await session.fetch(
-        "select id, type, queue, wake_text, trigger_name, learning_id, attempts, max_attempts, claims, run_at, lapses"
+        "select id, type, queue, wake_text, trigger_name, learning_id, attempts, max_attempts, claims, run_at, lapses,"
+        " sent_before"
         " from agent_vault.claim_jobs(%s, %s, %s, %s, p_busy => %s, p_not_after => %s)",
         [queue, worker, limit, lease_s, busy, not_after],
     )

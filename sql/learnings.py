@@ -77,12 +77,6 @@ def _columns(events: Sequence[NewEvent]) -> list[list[Any]]:
     ]
 
 
-async def get_learning(session: Session, learning_id: UUID) -> msgspec.Raw | None:
-    """Return one learning as the JSON that the database made, or None."""
-    found = await _documents(session, "select agent_vault.get_learning(%s)", [learning_id])
-    return found[0] if found else None
-
-
 async def list_learnings(
     session: Session, *, since: datetime | None, source: str | None, limit: int
 ) -> list[msgspec.Raw]:

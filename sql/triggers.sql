@@ -12,7 +12,8 @@ execute function agent_vault.notify_updated();
 
 create or replace trigger agent_vault_requeued before update on public.jobs
 for each row
-when (new.status = 'queued' and old.status <> 'queued' and (new.run_at < now() or old.status in ('done', 'failed')))
+when (new.status = 'queued' and old.status <> 'queued'
+  and (new.run_at < now() or old.status in ('done', 'failed') or new.awaits_handling))
 execute function agent_vault.keep_claimable();
 
 create or replace trigger agent_vault_leased before insert or update on public.jobs

@@ -16,7 +16,8 @@ from sql.names import NameTakenError
 NAME_TAKEN = "the name is taken"
 ROWS = (
     "select id, queue, max_attempts, created_at, run_at, status, attempts, claims, lapses, fenced, locked_by,"
-    " lease_until, outcome, finished_at is not null from public.jobs"
+    " lease_until, outcome, awaits_handling, delivered_at is not null, learning_id, finished_at is not null"
+    " from public.jobs"
 )
 
 T = TypeVar("T")
@@ -61,7 +62,9 @@ class ClockedDatabase:
     def clear(self) -> None:
         """Forget all jobs and names."""
         self.passed = timedelta()
-        self.connection.execute("delete from public.jobs; delete from agent_vault.daemons")
+        self.connection.execute(
+            "delete from public.jobs; delete from public.agent_learnings; delete from agent_vault.daemons"
+        )
 
     def close(self) -> None:
         """Disconnect."""
@@ -103,10 +106,19 @@ class ClockedDatabase:
         self.connection.execute("select probe.pass_time(%s)", [number])
         self.passed += seconds(number)
 
-    def insert(self, job_id: UUID, queue: str, max_attempts: int) -> None:
-        """Put a job in, as an Edge Function does."""
-        query = "insert into public.jobs (id, type, queue, max_attempts) values (%s, 'X', %s, %s)"
-        self.connection.execute(query, [job_id, queue, max_attempts])
+    def insert(self, job_id: UUID, queue: str, max_attempts: int, learning_id: UUID | None = None) -> None:
+        """Put a job in, as an Edge Function does, with a learning where it has one."""
+        query = "insert into public.jobs (id, type, queue, max_attempts, learning_id) values (%s, 'X', %s, %s, %s)"
+        self.connection.execute(query, [job_id, queue, max_attempts, learning_id])
+
+    def learn(self, learning_id: UUID) -> None:
+        """Put a learning in."""
+        query = "insert into public.agent_learnings (id, learning) values (%s, 'X')"
+        self.connection.execute(query, [learning_id])
+
+    def handled(self) -> dict[UUID, str | None]:
+        """How each learning was handled, and so far how not."""
+        return dict(self.connection.execute("select id, handled_how from public.agent_learnings").fetchall())
 
     def rows(self) -> dict[UUID, Row]:
         """Every job as it stands."""

@@ -12,15 +12,18 @@ from uuid import UUID
 # every database function that updates a job
 MOVES = frozenset(
     {
+        "agent_vault.await_handling",
         "agent_vault.cancel_job",
-        "agent_vault.complete_job",
+        "agent_vault.complete_jobs",
         "agent_vault.extend_jobs",
         "agent_vault.fail_job",
+        "agent_vault.handle_event",
         "agent_vault.lease_jobs",
-        "agent_vault.release_job",
+        "agent_vault.release_jobs",
         "agent_vault.release_unheld",
         "agent_vault.requeue_job",
-        "agent_vault.retry_job",
+        "agent_vault.resend_unhandled",
+        "agent_vault.retry_jobs",
         "agent_vault.return_lapsed",
         "agent_vault.take_name",
         "public.complete_job",
@@ -28,6 +31,7 @@ MOVES = frozenset(
 )
 LEASE_LOST = "JB001"
 LAPSED = {"reason": "lapsed"}
+NOT_HANDLED = {"reason": "not handled"}
 CANCELLED = {"reason": "cancelled"}
 OLD_LEASE_S = 900
 
@@ -53,15 +57,18 @@ class Row:
     locked_by: str | None = None
     lease_until: datetime | None = None
     outcome: Any = None
+    awaits: bool = False
+    sent: bool = False
+    learning: UUID | None = None
     finished: bool = False
 
     def queued(self, run_at: datetime) -> None:
         """Wait, due from then on."""
-        self.status, self.run_at, self.lease_until, self.finished = "queued", run_at, None, False
+        self.status, self.run_at, self.lease_until, self.finished, self.awaits = "queued", run_at, None, False, False
 
     def ended(self, status: str, outcome: Any) -> None:
         """Be over."""
-        self.status, self.outcome, self.lease_until, self.finished = status, outcome, None, True
+        self.status, self.outcome, self.lease_until, self.finished, self.awaits = status, outcome, None, True, False
 
     def untried(self, run_at: datetime) -> None:
         """Be given back, the attempt uncounted."""
@@ -76,6 +83,7 @@ class Queue:
 
     now: datetime
     jobs: dict[UUID, Row] = field(default_factory=dict)
+    handled: dict[UUID, str | None] = field(default_factory=dict)  # how, by learning
 
     def settles(self, job_id: UUID, claims: int) -> bool:
         """Tell whether this claim may end its job now: it is the newest, and its lease holds."""
@@ -91,12 +99,12 @@ class Queue:
         """Return the leases of a queue that ran out."""
         for job in self.jobs.values():
             if job.queue == queue and job.status == "processing" and job.lease_until < self.now:
-                job.lapses += 1
+                job.lapses += not job.awaits
                 if job.attempts < job.max_attempts:
                     job.queued(self.now)
                 else:
                     job.run_at = self.now
-                    job.ended("failed", LAPSED)
+                    job.ended("failed", NOT_HANDLED if job.awaits else LAPSED)
 
     def claim(
         self, queue: str, worker: str, limit: int, lease_s: float, *, busy: bool = False, fenced: bool = True
@@ -118,6 +126,8 @@ class Queue:
             job.lease_until = self.now + seconds(lease_s)
             job.claims += 1
             job.attempts += 1
+            if job.learning is not None:
+                self.handled[job.learning] = None
         return taken
 
     def extend(self, worker: str, held: Iterable[tuple[UUID, int]], lease_s: float) -> set[UUID]:
@@ -142,6 +152,7 @@ class Queue:
         """End a job as done, or hear again that it is."""
         if self.settles(job_id, claims):
             self.jobs[job_id].ended("done", outcome)
+            self.jobs[job_id].sent = True
             return None
         return None if self.said_before(job_id, claims) else LEASE_LOST
 
@@ -176,7 +187,7 @@ class Queue:
         unheld = {
             job_id
             for job_id, job in self.jobs.items()
-            if job.status == "processing" and job.locked_by == worker and job_id not in known
+            if job.status == "processing" and job.locked_by == worker and job_id not in known and not job.awaits
         }
         for job_id in unheld:
             self.jobs[job_id].untried(self.now)
@@ -219,12 +230,14 @@ class Queue:
             job.locked_by = None
         else:
             job.ended(status, job.outcome)
+            job.sent |= status == "done"
 
     def end_leases(self, daemon: str, worker: str) -> None:
         """Let the leases of a daemon's other runs lapse."""
         for job in self.jobs.values():
             is_of_daemon = job.fenced and job.locked_by is not None and job.locked_by.split("/")[0] == daemon
-            if is_of_daemon and job.locked_by != worker and job.status == "processing" and job.lease_until >= self.now:
+            is_held = job.status == "processing" and job.lease_until >= self.now and not job.awaits
+            if is_of_daemon and job.locked_by != worker and is_held:
                 job.lease_until = self.now - timedelta(milliseconds=1)
 
     def next_due(self, queues: Sequence[str]) -> datetime | None:

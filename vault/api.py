@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from notifier.complaint import one_line
-from sql import learnings, old_workers
+from sql import events, learnings, old_workers
 from vault.keys import JOBS, LEARNINGS, SETTINGS
 from vault.webhook import read_body, unavailable
 
@@ -21,6 +21,7 @@ BODY_BYTES = 64 * 1024
 WORDS_CHARS = 200
 LIMIT_DEFAULT = 20
 LIMIT_MAX = 100
+ACK_MAX = 500
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -39,6 +40,13 @@ class Ack(msgspec.Struct):
     jobId: UUID | None = None  # noqa: N815 - the wire's name
     job_id: UUID | None = None
     error: str | None = None
+
+
+class Dealt(msgspec.Struct):
+    """The body of learnings/ack: one id or several, of learnings or of their jobs."""
+
+    id: UUID | None = None
+    ids: Annotated[list[UUID], msgspec.Meta(max_length=ACK_MAX)] = []
 
 
 class Next(msgspec.Struct):
@@ -105,15 +113,25 @@ async def health(_request: web.Request) -> web.Response:
 
 
 async def get_learning(request: web.Request) -> web.Response:
-    """`GET /learnings/get?id=`."""
+    """`GET /learnings/get?id=`: a learning whole, which counts as read."""
     try:
         learning_id = UUID(request.query.get("id", ""))
     except ValueError:
         raise BadRequestError("id must be a uuid") from None
-    found = await learnings.get_learning(request.app[LEARNINGS], learning_id)
+    found = await events.read_event(request.app[LEARNINGS], learning_id)
     if found is None:
         return _json({"error": "not found", "data": None, "count": 0}, status=HTTPStatus.NOT_FOUND)
     return _json({"data": found, "count": 1})
+
+
+async def acknowledge_learnings(request: web.Request) -> web.Response:
+    """`POST /learnings/ack`: the agent has dealt with these, and is not woken for them again."""
+    dealt = await _body(request, Dealt)
+    ids = [*([dealt.id] if dealt.id else []), *dealt.ids]
+    if not ids:
+        raise BadRequestError(f"give an id, or ids, at most {ACK_MAX}")
+    done = await events.acknowledge_events(request.app[LEARNINGS], ids)
+    return web.json_response({"ok": True, "count": sum(one.found for one in done)})
 
 
 async def list_learnings(request: web.Request) -> web.Response:

@@ -39,6 +39,7 @@ def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> w
         app.router.add_post(f"{prefix}/jobs/ack", api.guarded(api.acknowledge))
         app.router.add_get(f"{prefix}/health", api.health)
         app.router.add_get(f"{prefix}/learnings/get", api.guarded(api.get_learning))
+        app.router.add_post(f"{prefix}/learnings/ack", api.guarded(api.acknowledge_learnings))
         app.router.add_get(f"{prefix}/learnings/list", api.guarded(api.list_learnings))
         app.router.add_get(f"{prefix}/learnings/search", api.guarded(api.search_learnings))
     app.router.add_get("/livez", live)

@@ -13,6 +13,7 @@ import platformdirs
 import psycopg
 import structlog
 
+from notifier.ages import say_age
 from notifier.complaint import one_line
 from notifier.configuration import SettingsError
 from notifier.logs import open_logs
@@ -21,7 +22,6 @@ from sql.connecting import explain
 from sql.migrate import SchemaTooOldError
 from sql.version import __version__
 from vault import sender, settings, up
-from vault.ages import say_age
 from vault.data_folder import FolderError
 from vault.embedded import EmbeddedError
 from vault.jobs_cli import add_jobs

@@ -2,12 +2,12 @@
 
 import argparse
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from vault.ages import AGE_MUST, parse_age
+from notifier.ages import parse_age, parse_moment
 
 STATUSES: Final = ("failed", "queued", "processing", "done")
 LIST_MAX: Final = 10_000
@@ -56,16 +56,9 @@ def age(written: str) -> timedelta:
 def moment(written: str) -> datetime | timedelta:
     """Read a time, which without an offset is UTC, or an age."""
     try:
-        return timedelta(seconds=parse_age(written))
-    except ValueError:
-        pass
-    try:
-        found = datetime.fromisoformat(written)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{written!r} is no time: write it as in 2026-01-31T08:00Z, or as an age, {AGE_MUST}"
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return parse_moment(written)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def limit(written: str) -> int:

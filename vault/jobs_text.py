@@ -5,8 +5,9 @@ from datetime import datetime
 
 import msgspec
 
+from notifier.ages import say_age
+from notifier.terminal import printable
 from sql.dead_letters import Found
-from vault.ages import say_age
 
 EXAMPLES = 3
 
@@ -30,6 +31,7 @@ class Job(msgspec.Struct, frozen=True):
     locked_at: str | None
     locked_by: str | None
     lease_until: str | None
+    awaits_handling: bool
     delivered_at: str | None
     finished_at: str | None
     outcome: msgspec.Raw
@@ -44,7 +46,7 @@ def read(document: msgspec.Raw) -> Job:
 
 def line(job: Job, now: datetime) -> str:
     """Return a line of a list."""
-    facts = [job.id, f"{job.status} {_ago(job.finished_at or job.created_at, now)}", job.type, job.queue]
+    facts = [job.id, (", " if job.awaits_handling else " ").join(_state(job, now)), job.type, job.queue]
     facts += [f"attempt {job.attempts} of {job.max_attempts}", *(["replay"] if job.replay else [])]
     return printable("  ".join([*facts, job.last_error or ""]).rstrip())
 
@@ -55,7 +57,7 @@ def page(job: Job, now: datetime) -> Iterator[str]:
         "job": job.id,
         "type": job.type,
         "queue": job.queue,
-        "status": f"{job.status} ({_ago(job.finished_at or job.created_at, now)})",
+        "status": "{} ({})".format(*_state(job, now)),
         "replay": "yes" if job.replay else None,
         "learning": job.learning_id,
         "attempts": f"{job.attempts} of {job.max_attempts}",
@@ -87,9 +89,11 @@ def examples(found: Sequence[Found], now: datetime) -> Iterator[str]:
         yield f"  and {len(found) - EXAMPLES} more"
 
 
-def printable(text: str) -> str:
-    """Return one line that does nothing to a terminal: an error may quote anybody's words."""
-    return "".join(character if character.isprintable() else " " for character in text)
+def _state(job: Job, now: datetime) -> tuple[str, str]:
+    """Return what a job is and since when; what awaits handling is under way in the agent's hands alone."""
+    if job.awaits_handling:
+        return "awaits handling", f"sent {_ago(job.delivered_at or job.created_at, now)}"
+    return job.status, _ago(job.finished_at or job.created_at, now)
 
 
 def _ago(written: str, now: datetime) -> str:

@@ -15,6 +15,8 @@ export type Database = {
           confidence: number | null
           created_at: string | null
           event_id: string | null
+          handled_at: string | null
+          handled_how: string | null
           id: string
           kind: string | null
           learning: string
@@ -33,6 +35,8 @@ export type Database = {
           confidence?: number | null
           created_at?: string | null
           event_id?: string | null
+          handled_at?: string | null
+          handled_how?: string | null
           id?: string
           kind?: string | null
           learning: string
@@ -51,6 +55,8 @@ export type Database = {
           confidence?: number | null
           created_at?: string | null
           event_id?: string | null
+          handled_at?: string | null
+          handled_how?: string | null
           id?: string
           kind?: string | null
           learning?: string
@@ -69,6 +75,7 @@ export type Database = {
       jobs: {
         Row: {
           attempts: number
+          awaits_handling: boolean
           claims: number
           created_at: string
           delivered_at: string | null
@@ -93,6 +100,7 @@ export type Database = {
         }
         Insert: {
           attempts?: number
+          awaits_handling?: boolean
           claims?: number
           created_at?: string
           delivered_at?: string | null
@@ -117,6 +125,7 @@ export type Database = {
         }
         Update: {
           attempts?: number
+          awaits_handling?: boolean
           claims?: number
           created_at?: string
           delivered_at?: string | null
@@ -150,6 +159,7 @@ export type Database = {
         Args: { p_worker_id: string }
         Returns: {
           attempts: number
+          awaits_handling: boolean
           claims: number
           created_at: string
           delivered_at: string | null

@@ -5,6 +5,7 @@ language plpgsql security definer set search_path = '' set enable_seqscan = off 
 begin
   update public.jobs j set
     status = 'failed',
+    awaits_handling = false,
     claims = j.claims + 1,
     lease_until = null,
     finished_at = clock_timestamp(),

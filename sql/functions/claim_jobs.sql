@@ -6,7 +6,7 @@ create or replace function agent_vault.claim_jobs(
   p_busy boolean default false, p_not_after timestamptz default null
 ) returns table (
   id uuid, type text, queue text, wake_text text, trigger_name text, learning_id uuid,
-  attempts int, max_attempts int, claims int, run_at timestamptz, lapses int
+  attempts int, max_attempts int, claims int, run_at timestamptz, lapses int, sent_before boolean
 )
 language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
 #variable_conflict use_column
@@ -19,7 +19,7 @@ begin
   v_ids := agent_vault.lease_jobs(p_queue, p_worker, p_limit, p_lease_s, true, p_run_after, p_busy);
   return query
   select j.id, j.type, j.queue, j.payload ->> 'text', j.payload ->> 'trigger_name', j.learning_id,
-    j.attempts, j.max_attempts, j.claims, j.run_at, j.lapses
+    j.attempts, j.max_attempts, j.claims, j.run_at, j.lapses, j.delivered_at is not null
   from public.jobs j where j.id = any(v_ids) order by j.run_at, j.created_at;
 end
 $$;

@@ -1,11 +1,13 @@
 -- Extends the leases of a worker by p_lease_s seconds from now and answers which it still holds. A lease that lapsed
 -- while claims stood still is revived, whatever the lapse made of the job: a sleep or an outage of the database spends
--- nothing. Settling needs a lease that holds, so a worker that was silent for too long extends first.
+-- nothing. Settling needs a lease that holds, so a worker that was silent for too long extends first. What awaits handling has
+-- another number, so it is not extended.
 create or replace function agent_vault.extend_jobs(
   p_worker text, p_job_ids uuid[], p_claims int[], p_lease_s double precision
 ) returns setof uuid
 language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
 begin
+  perform agent_vault.lock_jobs(p_job_ids);
   return query
   update public.jobs j set
     status = 'processing',

@@ -9,6 +9,7 @@ begin
     new.run_at := greatest(new.run_at, now());
     new.locked_by := null;
     new.lease_until := null;
+    new.awaits_handling := false;
     if tg_op = 'UPDATE' and old.status in ('done', 'failed') then
       new.attempts := 0;
       new.lapses := 0;
@@ -17,6 +18,7 @@ begin
     end if;
   elsif new.status in ('done', 'failed') then
     new.lease_until := null;
+    new.awaits_handling := false;
     new.finished_at := clock_timestamp();
   else
     new.lease_until := now() + interval '15 minutes';

@@ -2,7 +2,8 @@
 -- Every claim first returns the lapsed leases of its queue, so nobody else has to sweep. A job that lapsed before is
 -- claimed alone, by a worker that is not busy with others: if it kills that worker, it takes no neighbour along. A busy
 -- worker passes over it, and hears of it from its pulse (keep_name). With p_run_after, a low-water mark, the scan
--- starts there and does not walk over the index entries of finished jobs that an old transaction keeps alive.
+-- starts there and does not walk over the index entries of finished jobs that an old transaction keeps alive. An event
+-- that is about to be sent is new to the agent, whoever looked at it before.
 create or replace function agent_vault.lease_jobs(
   p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_fenced boolean, p_run_after timestamptz,
   p_busy boolean
@@ -38,6 +39,9 @@ begin
     fenced = p_fenced,
     updated_at = now()
   where j.id = any(v_ids);
+
+  update public.agent_learnings l set handled_at = null, handled_how = null
+  where l.id = any(array(select j.learning_id from public.jobs j where j.id = any(v_ids))) and l.handled_at is not null;
   return v_ids;
 end
 $$;

@@ -12,6 +12,7 @@ begin
     status = p_status,
     run_at = case when p_status = 'queued' then now() else j.run_at end,
     locked_by = case when p_status = 'queued' then null else j.locked_by end,
+    awaits_handling = false,
     lease_until = null,
     delivered_at = case when p_status = 'done' then clock_timestamp() else j.delivered_at end,
     finished_at = case when p_status = 'queued' then null else clock_timestamp() end,

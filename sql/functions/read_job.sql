@@ -6,7 +6,7 @@ language sql stable set search_path = '' set timezone = 'UTC' as $$
     'learning_id', p_job.learning_id, 'attempts', p_job.attempts, 'max_attempts', p_job.max_attempts,
     'claims', p_job.claims, 'lapses', p_job.lapses, 'created_at', p_job.created_at, 'updated_at', p_job.updated_at,
     'run_at', p_job.run_at, 'locked_at', p_job.locked_at, 'locked_by', p_job.locked_by,
-    'lease_until', p_job.lease_until, 'delivered_at', p_job.delivered_at, 'finished_at', p_job.finished_at,
-    'outcome', p_job.outcome, 'last_error', p_job.last_error)
+    'lease_until', p_job.lease_until, 'awaits_handling', p_job.awaits_handling, 'delivered_at', p_job.delivered_at,
+    'finished_at', p_job.finished_at, 'outcome', p_job.outcome, 'last_error', p_job.last_error)
     || case when p_with_payload then jsonb_build_object('payload', p_job.payload) else '{}' end
 $$;

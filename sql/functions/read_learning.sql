@@ -7,6 +7,7 @@ language sql stable set search_path = '' as $$
     'learning', p_learning.learning, 'category', p_learning.category, 'kind', p_learning.kind,
     'visibility', p_learning.visibility, 'source', p_learning.source, 'tags', p_learning.tags,
     'confidence', p_learning.confidence, 'event_id', p_learning.event_id,
+    'handled_at', p_learning.handled_at, 'handled_how', p_learning.handled_how,
     'metadata', case
       when p_whole or jsonb_typeof(p_learning.metadata) <> 'object'
         or pg_column_size(p_learning.metadata || '{}') < 65536

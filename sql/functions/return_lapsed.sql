@@ -1,5 +1,6 @@
 -- Puts the jobs of a queue whose lease lapsed back: queued, or failed when no attempt is left. The attempt stays
--- counted. locked_by is kept: it lets the worker revive the lease. lapses marks the job as one to be claimed alone.
+-- counted. locked_by is kept: it lets the worker revive the lease. lapses marks the job as one to be claimed alone. What
+-- awaits handling has no worker that fell silent: the agent did not handle it in time, and that is no lapse.
 create or replace function agent_vault.return_lapsed(p_queue text) returns void
 language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
 declare
@@ -17,10 +18,16 @@ begin
     status = case when j.attempts < j.max_attempts then 'queued' else 'failed' end,
     run_at = now(),
     lease_until = null,
-    lapses = j.lapses + 1,
+    awaits_handling = false,
+    lapses = j.lapses + (not j.awaits_handling)::int,
     finished_at = case when j.attempts < j.max_attempts then null else clock_timestamp() end,
-    outcome = case when j.attempts < j.max_attempts then j.outcome else '{"reason": "lapsed"}'::jsonb end,
-    last_error = 'lease lapsed: its worker gave no sign of life',
+    outcome = case
+      when j.attempts < j.max_attempts then j.outcome
+      when j.awaits_handling then '{"reason": "not handled"}'
+      else '{"reason": "lapsed"}' end,
+    last_error = case
+      when j.awaits_handling then 'not handled'
+      else 'lease lapsed: its worker gave no sign of life' end,
     updated_at = now()
   where j.id = any(v_ids);
 end

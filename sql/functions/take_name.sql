@@ -1,5 +1,5 @@
--- A daemon takes its name, and with it the leases of an earlier run, which lapse at once; false when another that
--- lives has the name. p_worker is what stands in locked_by: the name, a slash, and what tells this run from others.
+-- A daemon takes its name, and with it the leases of an earlier run, which lapse at once, but for what that run sent
+-- and the agent has yet to handle; false when another that lives has the name. p_worker is what stands in locked_by: the name, a slash, and what tells this run from others.
 --
 -- Whoever has the name shows in two ways that it lives: by a pulse in the last p_silence_s seconds, and, where its
 -- session is its own (p_listens), by the advisory lock of the name, which goes the moment that session does. So a
@@ -34,7 +34,8 @@ begin
   end if;
   update public.jobs j set lease_until = now() - interval '1 millisecond'
   where j.status = 'processing' and j.lease_until >= now()
-    and j.locked_by <> p_worker and split_part(j.locked_by, '/', 1) = p_daemon and j.fenced;
+    and j.locked_by <> p_worker and split_part(j.locked_by, '/', 1) = p_daemon and j.fenced
+    and not j.awaits_handling;
   return true;
 end
 $$;

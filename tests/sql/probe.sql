@@ -1,7 +1,7 @@
 -- What the model of the queue needs of a test's own database, beside the functions that it tests.
 create schema probe;
 
--- Time passes: every time that a job or a daemon's name holds moves into the past. In the role of a replica no trigger
+-- Time passes: every time that a job, a learning or a daemon's name holds moves into the past. In the role of a replica no trigger
 -- sees it, so to the functions under test it looks as if the clock had moved on.
 create function probe.pass_time(p_seconds double precision) returns void
 language plpgsql set session_replication_role = replica as $$
@@ -12,7 +12,7 @@ begin
   for v_table, v_moves in
     select a.attrelid, string_agg(format('%1$I = %1$I - make_interval(secs => $1)', a.attname), ', ')
     from pg_attribute a
-    where a.attrelid in ('public.jobs'::regclass, 'agent_vault.daemons'::regclass)
+    where a.attrelid = any('{public.jobs, public.agent_learnings, agent_vault.daemons}'::regclass[])
       and a.atttypid = 'timestamptz'::regtype and not a.attisdropped
     group by a.attrelid
   loop

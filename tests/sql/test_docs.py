@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text("utf-8")
 
 def spelled(text: str) -> str:
     """Spell a type or signature of the catalog's as the page does."""
-    text = re.sub(r" DEFAULT (\w+)(?:::[a-z ]+)?", r" default \1", text)
+    text = re.sub(r" DEFAULT (\w+)(?:::[a-z ]+(?:\[\])?)?", r" default \1", text)
     return text.replace("timestamp with time zone", "timestamptz").replace("integer", "int").replace("NULL", "null")
 
 

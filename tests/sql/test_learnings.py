@@ -9,7 +9,8 @@ import msgspec
 import psycopg
 import pytest
 
-from sql.learnings import NewEvent, get_learning, list_learnings, record_events, search_learnings
+from sql.events import read_event
+from sql.learnings import NewEvent, list_learnings, record_events, search_learnings
 from sql.session import Session
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -51,7 +52,7 @@ async def test_get_gives_one_learning_whole(session: Session, database: psycopg.
     made = insert(
         database, learning="tea", category="preference", source="agent", tags=["tea"], confidence=0.5, metadata={"a": 1}
     )
-    found = await get_learning(session, made)
+    found = await read_event(session, made)
     assert found is not None
     assert {
         "id": str(made),
@@ -65,8 +66,9 @@ async def test_get_gives_one_learning_whole(session: Session, database: psycopg.
         "confidence": 0.5,
         "metadata": {"a": 1},
         "event_id": None,
-    } == {key: value for key, value in msgspec.json.decode(found).items() if key != "updated_at"}
-    assert await get_learning(session, uuid4()) is None
+        "handled_how": "read",
+    } == {key: value for key, value in msgspec.json.decode(found).items() if key not in {"updated_at", "handled_at"}}
+    assert await read_event(session, uuid4()) is None
 
 
 async def test_list_gives_the_newest_first(session: Session, database: psycopg.Connection) -> None:
@@ -138,7 +140,7 @@ async def test_a_big_payload_is_left_out_of_a_list(session: Session, database: p
         assert (True, "ca_1") == (shown["msg_1"]["raw_payload_omitted"], shown["msg_1"]["connected_account_id"])
         assert "raw_payload" not in shown["msg_1"]
         assert {"data": {}} == shown["msg_2"]["raw_payload"]
-    whole = await get_learning(session, big.learning_id)
+    whole = await read_event(session, big.learning_id)
     assert whole is not None
     assert json.loads(body) == msgspec.json.decode(whole)["metadata"]["raw_payload"]
 

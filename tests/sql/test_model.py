@@ -17,13 +17,14 @@ from uuid import UUID
 import psycopg
 import pytest
 from clocked import NAME_TAKEN, Calls, ClockedDatabase
+from handling_model import HandlingQueue
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from names_model import SILENCE_S, Names
-from queue_model import LEASE_LOST, MOVES, OLD_LEASE_S, Queue, Row
+from queue_model import LEASE_LOST, MOVES, OLD_LEASE_S, Row
 
-from sql import dead_letters, jobs, names, old_workers
+from sql import dead_letters, events, jobs, names, old_workers, settling
 from sql.names import Identity
 
 # how often each happens; in one rule, since hypothesis leaves whole rules out of half of all sequences
@@ -33,6 +34,10 @@ ACTS = {
     "claim": 4,
     "settle_current": 4,
     "settle_any": 1,
+    "settle_many": 2,
+    "await_handling": 3,
+    "handle": 3,
+    "resend": 1,
     "extend": 2,
     "release_unheld": 1,
     "step_in": 1,
@@ -44,7 +49,8 @@ ACTS = {
 REFUSALS = {LEASE_LOST, NAME_TAKEN}
 SETTLEMENTS = ("complete", "fail", "retry", "release")
 QUEUES = ["default", "mail"]
-FIRST_JOBS = [("default", 1), ("default", 2), ("default", 3), ("mail", 2)]
+FIRST_JOBS = [("default", 1, 1), ("default", 2, None), ("default", 3, 1), ("mail", 2, 2)]
+LEARNINGS = [UUID(int=100 + number) for number in range(3)]
 MAX_JOBS = 8
 MAX_RUNS = 6
 PASSING_S = [1, 4, 16, 31, 61, 901, 5000]
@@ -87,7 +93,7 @@ class Workers(RuleBasedStateMachine):
         self.database = database
         database.clear()
         self.calls = Calls(database.connection)
-        self.model = Queue(database.now())
+        self.model = HandlingQueue(database.now())
         self.names = Names()
         self.workers: list[Identity] = []
         self.sessions: dict[str, Calls] = {}
@@ -104,8 +110,11 @@ class Workers(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """A few jobs and a worker, for a start."""
-        for queue, max_attempts in FIRST_JOBS:
-            self.insert_one(queue, max_attempts)
+        for learning_id in LEARNINGS:
+            self.database.learn(learning_id)
+        self.model.handled = dict.fromkeys(LEARNINGS)
+        for queue, max_attempts, learning in FIRST_JOBS:
+            self.insert_one(queue, max_attempts, None if learning is None else LEARNINGS[learning])
         self.start_one("mac", listens=True)
 
     @rule(act=st.sampled_from([act for act, weight in ACTS.items() for _ in range(weight)]), chance=st.data())
@@ -122,12 +131,14 @@ class Workers(RuleBasedStateMachine):
     def insert(self, draw: Draw) -> None:
         """Somebody puts a job in."""
         if len(self.model.jobs) < MAX_JOBS:
-            self.insert_one(draw("queue", QUEUES), draw("max_attempts", [1, 2, 3]))
+            self.insert_one(
+                draw("queue", QUEUES), draw("max_attempts", [1, 2, 3]), draw("learning", [None, *LEARNINGS])
+            )
 
-    def insert_one(self, queue: str, max_attempts: int) -> None:
+    def insert_one(self, queue: str, max_attempts: int, learning_id: UUID | None) -> None:
         """Put a job in, due at once."""
         job_id = UUID(int=len(self.model.jobs))
-        self.database.insert(job_id, queue, max_attempts)
+        self.database.insert(job_id, queue, max_attempts, learning_id)
         self.model.jobs[job_id] = self.database.rows()[job_id]
         self.uncounted[job_id] = 0
 
@@ -147,6 +158,7 @@ class Workers(RuleBasedStateMachine):
         for job in got:
             row = self.model.jobs[job.id]
             assert (row.claims, row.attempts, row.lapses) == (job.claims, job.attempts, job.lapses)
+            assert row.sent == job.sent_before
             assert not job.alone or ([job] == got and not busy)
             self.hand_out(job.id, job.claims, worker)
             self.held.append(Held(worker, job))
@@ -199,6 +211,73 @@ class Workers(RuleBasedStateMachine):
             answer = self.make(call, lambda: self.model.release(*held.key, delay_s))
         if answer != LEASE_LOST:
             assert job.claims == max(claims for job_id, claims in self.handed_out if job_id == job.id)
+
+    def settle_many(self, draw: Draw) -> None:
+        """A worker ends several claims at once, of which some may be over: those change nothing and fail no other."""
+        if not self.held:
+            return
+        held = list({one.key: one for one in [draw("claim", self.held[::-1]) for _ in range(3)]}.values())
+        batch, keys, outcome = [one.job for one in held], [one.key for one in held], {"how": "many"}
+        how, delay_s = draw("how", ["complete", "retry", "release"]), draw("delay_s", DELAYS_S)
+        if how == "complete":
+            self.make(
+                settling.complete_jobs(self.calls, batch, outcome, 0),
+                lambda: {job_id for job_id, claims in keys if self.model.complete(job_id, claims, outcome) is None},
+            )
+        elif how == "retry":
+            self.make(
+                settling.retry_jobs(self.calls, batch, delay_s, "500", outcome),
+                lambda: {
+                    job_id: status
+                    for job_id, claims in keys
+                    if (status := self.model.retry(job_id, claims, delay_s, outcome)) != LEASE_LOST
+                },
+            )
+        else:
+            self.make(
+                settling.release_jobs(self.calls, batch, delay_s, "away"),
+                lambda: {job_id for job_id, claims in keys if self.model.release(job_id, claims, delay_s) is None},
+            )
+
+    # what the agent does
+
+    def await_handling(self, draw: Draw) -> None:
+        """A worker leaves what it sent to the agent, or says so again, or much too late."""
+        live = [one for one in self.held[::-1] if self.model.settles(*one.key)]
+        if not self.held:
+            return
+        held = list({one.key: one for one in [draw("claim", live * 3 + self.held) for _ in range(2)]}.values())
+        outcome, within_s = {"wake": draw("wake", ["a", "b"])}, draw("within_s", LEASES_S)
+        self.make(
+            settling.await_handling(self.calls, [one.job for one in held], outcome, 0, within_s),
+            lambda: {
+                one.job.id: handled
+                for one in held
+                if (handled := self.model.await_handling(*one.key, outcome, within_s)) is not None
+            },
+        )
+
+    def handle(self, draw: Draw) -> None:
+        """The agent, or a person, reads or acknowledges an event by its own id, a job's, or one that is nobody's."""
+        asked = draw("id", [*LEARNINGS, *self.often(lambda job: job.awaits), UUID(int=999)])
+        how = draw("how", ["read", "acknowledged"])
+        self.make(
+            events.handle_event(self.calls, asked, how),
+            lambda: self.model.handle(asked, how),
+            shown=lambda answer: (answer.found, set(answer.ended)),
+        )
+
+    def resend(self, draw: Draw) -> None:
+        """A daemon hears that its gateway began anew."""
+        daemon, queues = draw("daemon", ["mac", "mini"]), draw("queues", [QUEUES, QUEUES[:1]])
+
+        def predict() -> int:
+            resent = self.model.resend(daemon, queues)
+            for job_id in resent:
+                self.uncounted[job_id] += 1  # no budget is looked at
+            return len(resent)
+
+        self.make(settling.resend_unhandled(self.calls, daemon, queues), predict)
 
     def release_unheld(self, draw: Draw) -> None:
         """A worker gives back what it never heard of."""
@@ -348,6 +427,7 @@ class Workers(RuleBasedStateMachine):
         """Every column that moves a job is what the model makes of it, to the microsecond."""
         rows = self.database.rows()
         assert self.model.jobs == rows
+        assert self.model.handled == self.database.handled()
         for job_id, before in self.before.items():
             self.obeys(before, rows[job_id], self.uncounted[job_id])
         self.before = rows
@@ -358,6 +438,7 @@ class Workers(RuleBasedStateMachine):
         assert after.attempts <= after.max_attempts + uncounted
         assert after.lapses >= 0
         assert (after.status == "processing") == (after.lease_until is not None)
+        assert not after.awaits or (after.status == "processing" and after.sent)
         if after.status == "queued" and before.status != "queued":
             assert after.run_at >= self.model.now
 

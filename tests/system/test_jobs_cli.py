@@ -111,6 +111,22 @@ def test_it_shows_a_job(jobs: Jobs, database: psycopg.Connection) -> None:
         assert "canary" in jobs("show", str(job_id), "--payload", *words).stdout
 
 
+def test_what_awaits_handling_is_shown(jobs: Jobs, database: psycopg.Connection) -> None:
+    """It is under way in the agent's hands, since it was sent; what nobody handled says so when it failed."""
+    sent = letters.dead(
+        database, status="processing", finished_at=None, last_error=None, awaits_handling=True,
+        delivered_at="5 minutes", attempts=2,
+    )  # fmt: skip
+    (line,) = jobs("--status", "processing").stdout.splitlines()
+    assert f"{sent}  awaits handling, sent 5 minutes ago  GMAIL_NEW  default  attempt 2 of 5" == line
+    assert "status      awaits handling (sent 5 minutes ago)" in jobs("show", str(sent)).stdout.splitlines()
+    assert json.loads(jobs("show", str(sent), "--json").stdout)["awaits_handling"]
+    database.execute("update public.jobs set attempts = 5, lease_until = now() - interval '1 s'")
+    database.execute("select agent_vault.return_lapsed('default')")
+    (line,) = jobs().stdout.splitlines()
+    assert f"{sent}  failed 0 seconds ago  GMAIL_NEW  default  attempt 5 of 5  not handled" == line
+
+
 def test_a_job_that_waits_for_ever_is_shown(jobs: Jobs, database: psycopg.Connection) -> None:
     """A time that is none, a payload beyond Python's numbers, a job without any: all of it can be looked at."""
     number = "1" * 5000

@@ -24,6 +24,7 @@ AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 GUARDED = [
     ("POST", "/jobs/next"),
     ("POST", "/jobs/ack"),
+    ("POST", "/learnings/ack"),
     ("GET", "/learnings/get"),
     ("GET", "/learnings/list"),
     ("GET", "/learnings/search"),
@@ -213,7 +214,13 @@ NO_END = [
     b"", b', "status": "queued"', b', "status": ""', b', "status": "Done"', b', "status": null',
     b', "status": "failed", "error": 1', b', "status": "failed", "error": "a\\u0000b"',
 ]  # fmt: skip
+NO_EVENTS = [
+    b"{}", b'{"id": null}', b'{"ids": []}', b'{"ids": null}', b'{"id": 1}', b'{"id": "x"}', b'{"ids": ["x"]}',
+    b'{"ids": "%s"}' % SOME_ID.encode(), b'{"ids": [null]}',
+    b'{"ids": [%s]}' % b", ".join([b'"%s"' % SOME_ID.encode()] * 501),
+]  # fmt: skip
 BAD_BODIES = {
+    "/learnings/ack": [*NO_BODY, *NO_EVENTS],
     "/jobs/next": [*NO_BODY, *NO_AGENT],
     "/jobs/ack": [
         *NO_BODY,
@@ -269,6 +276,38 @@ async def test_get_learning(vault: TestClient, database: psycopg.Connection) -> 
     for name in ("learning", "category", "source", "tags", "confidence", "metadata", "event_id"):
         assert learning[name] == answer["data"][name]
     assert (404, {"error": "not found", "data": None, "count": 0}) == await get(vault, "/learnings/get", id=SOME_ID)
+
+
+async def test_what_is_got_is_read(vault: TestClient, database: psycopg.Connection) -> None:
+    """Whoever gets an event by its id has read it; a list or a search of it is no reading."""
+    _, answer = await deliver(vault, sample())
+    await get(vault, "/learnings/list")
+    await get(vault, "/learnings/search", q="Composio")
+    assert stored(database)[0]["handled_at"] is None
+    _, shown = await get(vault, "/learnings/get", id=answer["learning_id"])
+    learning, job = stored(database)
+    assert ("read", "read") == (learning["handled_how"], shown["data"]["handled_how"])
+    assert "queued" == job["status"]  # the agent must be woken all the same
+    _, by_job = await get(vault, "/learnings/get", id=str(job["id"]))
+    assert answer["learning_id"] == by_job["data"]["id"]
+
+
+async def test_acknowledge_learnings(vault: TestClient, database: psycopg.Connection) -> None:
+    """One or several, as often as anybody likes, of which those count that there are; their jobs are done."""
+    learnings = [(await deliver(vault, sample()))[1]["learning_id"] for _ in range(4)]
+    assert (200, {"ok": True, "count": 1}) == await post(vault, "/learnings/ack", {"id": learnings[0]})
+    assert (200, {"ok": True, "count": 0}) == await post(vault, "/learnings/ack", {"id": SOME_ID})
+    ids = [*learnings[:2], SOME_ID, learnings[1], str(rows(database, "jobs")[2]["id"])]
+    for _ in range(2):
+        assert (200, {"ok": True, "count": 3}) == await post(vault, "/learnings/ack", {"ids": ids})
+    assert ["done", "done", "done", "queued"] == [job["status"] for job in rows(database, "jobs")]
+    assert [*["acknowledged"] * 3, None] == [one["handled_how"] for one in rows(database, "agent_learnings")]
+
+
+async def test_acknowledge_as_many_as_there_may_be(vault: TestClient) -> None:
+    """Five hundred ids fit into one call."""
+    ids = [str(uuid4()) for _ in range(500)]
+    assert (200, {"ok": True, "count": 0}) == await post(vault, "/learnings/ack", {"ids": ids})
 
 
 async def test_list_learnings(vault: TestClient, database: psycopg.Connection) -> None:
@@ -330,6 +369,7 @@ async def test_database_away(vault: TestClient, switch: Switch) -> None:
     """Without a database every call is asked to come again; with it back, all work at the first try."""
     calls = [("POST", "/jobs/next", {"agentId": "a"}), ("POST", "/jobs/ack", {"jobId": SOME_ID, "status": "done"})]
     calls += [("GET", f"/learnings/get?id={SOME_ID}", None), ("GET", "/learnings/list", None)]
+    calls += [("POST", "/learnings/ack", {"id": SOME_ID})]
     switch.off()
     for method, path, body in calls:
         answer = await vault.request(method, path, json=body, headers=AUTHORIZED)
@@ -338,7 +378,7 @@ async def test_database_away(vault: TestClient, switch: Switch) -> None:
     statuses = [
         (await vault.request(method, path, json=body, headers=AUTHORIZED)).status for method, path, body in calls
     ]
-    assert [204, 200, 404, 200] == statuses
+    assert [204, 200, 404, 200, 200] == statuses
 
 
 async def test_connection_lost(vault: TestClient, switch: Switch) -> None:

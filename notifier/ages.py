@@ -1,6 +1,7 @@
-"""Spans of time as people write and read them: 2h, 3 days."""
+"""Times, and spans of time, as people write and read them: 2026-01-31T08:00Z, 2h, 3 days."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _UNITS: Final = {
@@ -24,6 +25,19 @@ def parse_age(text: str) -> float:
     if seconds > _LONGEST_S:
         raise ValueError(f"{text!r} is longer than a hundred years")
     return seconds
+
+
+def parse_moment(text: str) -> datetime | timedelta:
+    """Return a time, which without an offset is UTC, or an age. Raises ValueError."""
+    try:
+        return timedelta(seconds=parse_age(text))
+    except ValueError:
+        pass
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time: write it as in 2026-01-31T08:00Z, or as an age, {AGE_MUST}") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def say_age(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vault.ages import parse_age, say_age
+from notifier.ages import parse_age, say_age
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""The ends of many claims at once, and what the agent was sent: one short call for each of the database's functions.
+
+A job whose claim is over is left out of the answer and fails no other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from sql.jobs import Job, Outcome
+from sql.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class RecentWake:
+    """A wake that a daemon of this name delivered `age_s` seconds ago, as the outcomes of its jobs name it."""
+
+    session: str | None
+    wake: str
+    age_s: float
+
+
+async def complete_jobs(session: Session, jobs: Sequence[Job], outcome: Outcome, since_delivery_s: float) -> set[UUID]:
+    """End jobs as done; return which are."""
+    rows = await session.fetch(
+        "select * from agent_vault.complete_jobs(%s, %s, %s, %s)", [*_claims(jobs), Jsonb(outcome), since_delivery_s]
+    )
+    return {row[0] for row in rows}
+
+
+async def release_jobs(session: Session, jobs: Sequence[Job], delay_s: float, reason: str) -> set[UUID]:
+    """Give jobs back, their attempts uncounted; return which were."""
+    rows = await session.fetch(
+        "select * from agent_vault.release_jobs(%s, %s, %s, %s)", [*_claims(jobs), delay_s, reason]
+    )
+    return {row[0] for row in rows}
+
+
+async def retry_jobs(
+    session: Session, jobs: Sequence[Job], delay_s: float, error: str, outcome: Outcome
+) -> dict[UUID, str]:
+    """Put jobs back for a later try, or fail those that have no attempt left; return the new status of each."""
+    rows = await session.fetch(
+        "select id, status from agent_vault.retry_jobs(%s, %s, %s, %s, %s)",
+        [*_claims(jobs), delay_s, error, Jsonb(outcome)],
+    )
+    return dict(rows)
+
+
+async def await_handling(
+    session: Session, jobs: Sequence[Job], outcome: Outcome, since_delivery_s: float, within_s: float
+) -> dict[UUID, bool]:
+    """Leave jobs to the agent, to be sent again when it has not handled them within `within_s` seconds.
+
+    Return for each whether it was handled already, and so is done; the others are nobody's to settle or extend.
+    """
+    rows = await session.fetch(
+        "select id, handled from agent_vault.await_handling(%s, %s, %s, %s, %s)",
+        [*_claims(jobs), Jsonb(outcome), since_delivery_s, within_s],
+    )
+    return dict(rows)
+
+
+async def resend_unhandled(session: Session, daemon: str, queues: Sequence[str]) -> int:
+    """Queue what a daemon of this name sent, and what is not handled, again at once; return how many."""
+    return int((await session.fetch("select agent_vault.resend_unhandled(%s, %s)", [daemon, list(queues)]))[0][0])
+
+
+async def recent_wakes(session: Session, daemon: str, within_s: float) -> list[RecentWake]:
+    """Return the wakes that a daemon of this name delivered in the last `within_s` seconds, in any of its runs."""
+    rows = await session.fetch("select session, wake, age_s from agent_vault.recent_wakes(%s, %s)", [daemon, within_s])
+    return [RecentWake(*row) for row in rows]
+
+
+async def awaiting_until(session: Session, daemon: str, queues: Sequence[str]) -> float | None:
+    """Return the milliseconds until the last of this daemon's jobs that await handling is sent again, or None."""
+    until_ms: float | None = (await session.fetch("select agent_vault.awaiting_until(%s, %s)", [daemon, list(queues)]))[
+        0
+    ][0]
+    return until_ms
+
+
+def _claims(jobs: Sequence[Job]) -> tuple[list[UUID], list[int]]:
+    return [job.id for job in jobs], [job.claims for job in jobs]

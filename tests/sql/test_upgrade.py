@@ -1,0 +1,85 @@
+"""From schema version 3: events that were delivered are old news, what is open goes on, and nothing happens twice."""
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from catalog import read_all, read_schema
+
+from sql.migrate import latest, migrate, migrations, read_version, script
+
+CLAIM = """create function agent_vault.claim_jobs(
+  p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_run_after timestamptz default null,
+  p_busy boolean default false, p_not_after timestamptz default null
+) returns table (
+  id uuid, type text, queue text, wake_text text, trigger_name text, learning_id uuid,
+  attempts int, max_attempts int, claims int, run_at timestamptz, lapses int
+) language plpgsql as 'begin end'"""
+
+# an event whose job is done, one whose job waits, one whose job failed, one that never got one, and a note
+ROWS = """
+insert into agent_learnings (learning, event_id, queue, queued_at) values
+  ('done', 'msg_1', 'mail', now()), ('queued', 'msg_2', null, now()), ('failed', 'msg_3', 'mail', now()),
+  ('unqueued', 'msg_4', 'mail', null), ('note', null, null, null);
+insert into jobs (type, status, learning_id)
+select 'X', l.learning, l.id from agent_learnings l where l.queued_at is not null
+"""
+SEEN = "select learning, queue, handled_at is not null, handled_how from agent_learnings order by learning"
+
+
+def paste(dsn: str) -> None:
+    """Run the script as an SQL editor does."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(script())
+
+
+@pytest.fixture
+def version_3(project: str) -> str:
+    """A database that an earlier release migrated, with a few rows."""
+    with psycopg.connect(project) as connection:
+        for migration in migrations()[:3]:
+            connection.execute(migration.text)
+            connection.execute(
+                "insert into agent_vault.migrations values (%s, %s)", [migration.version, migration.name]
+            )
+        connection.execute(CLAIM)
+        connection.execute(ROWS)
+    return project
+
+
+@pytest.mark.parametrize("upgrade", [migrate, paste])
+def test_what_was_delivered_is_not_new(version_3: str, upgrade: Callable[[str], object]) -> None:
+    """Whatever has a job that is not done, or none, is still for the agent to handle; every event has a queue."""
+    upgrade(version_3)
+    with psycopg.connect(version_3, autocommit=True) as connection:
+        assert latest() == read_version(connection)
+        assert [
+            ("done", "mail", True, None),
+            ("failed", "mail", False, None),
+            ("note", None, False, None),
+            ("queued", "default", False, None),
+            ("unqueued", "mail", False, None),
+        ] == connection.execute(SEEN).fetchall()
+
+
+@pytest.mark.parametrize("upgrade", [migrate, paste])
+def test_it_happens_once(version_3: str, upgrade: Callable[[str], object]) -> None:
+    """What is delivered after the upgrade is the agent's to handle, however often the schema is migrated."""
+    upgrade(version_3)
+    with psycopg.connect(version_3, autocommit=True) as connection:
+        connection.execute("update jobs set status = 'done'")
+        before = read_all(connection)
+        migrate(version_3)
+        paste(version_3)
+        assert before == read_all(connection)
+
+
+def test_upgraded_and_fresh_end_alike(version_3: str, supabase: Callable[[], str]) -> None:
+    """An upgraded schema is that of a fresh database, and claims say whether a job was sent before."""
+    fresh = supabase()
+    migrate(fresh)
+    migrate(version_3)
+    with psycopg.connect(fresh) as one, psycopg.connect(version_3, autocommit=True) as other:
+        assert read_schema(one) == read_schema(other)
+        claimed = other.execute("select type, sent_before from agent_vault.claim_jobs('default', 'mac', 9, 60)")
+        assert [("X", False)] == claimed.fetchall()
