@@ -92,7 +92,8 @@ async def test_a_restart_right_after_a_burst_loses_nothing_that_must_be_handled(
         await real.stop()
         before = len(agent.acknowledged)
         await real.start()
-        await until(lambda: counts(database) == {"done": BURST}, "all handled", 2 * THROTTLED_S)
+        await until(lambda: len(agent.acknowledged) == BURST, "the last acknowledgement", 2 * THROTTLED_S)
+        await until(lambda: counts(database) == {"done": BURST}, "all done")
         acting.cancel()
     assert set(ids_of(database)) == agent.acknowledged
     again = "select count(*) from public.jobs where attempts > 1"
