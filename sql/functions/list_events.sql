@@ -5,32 +5,31 @@ create or replace function agent_vault.list_events(p_queues text[], p_since time
 returns table (
   id uuid, received_at timestamptz, type text, queue text, handled_at timestamptz, handled_how text, state text
 )
-language plpgsql stable security definer
-set search_path = '' set enable_seqscan = off set plan_cache_mode = force_custom_plan as $$
+language plpgsql stable security definer set search_path = '' set enable_seqscan = off as $$
 #variable_conflict use_column
+declare
+  v_ids uuid[];
 begin
+  if p_new then
+    v_ids := array(
+      select n.id from (select distinct u.queue from unnest(p_queues) as u (queue)) q,
+        lateral agent_vault.find_new(q.queue, p_since, p_limit) as n (id));
+  else
+    v_ids := array(
+      select a.id from (
+        select l.id, l.queue, l.created_at from public.agent_learnings l
+        where l.event_id is not null and l.created_at >= p_since
+        order by l.created_at desc, l.id desc limit 10000) a
+      where a.queue = any(p_queues) order by a.created_at desc, a.id desc limit p_limit);
+  end if;
   return query
-  with event as (
-    (select n.* from (select distinct u.queue from unnest(p_queues) as u (queue)) q, lateral (
-      select l.id, l.created_at, l.queue, l.handled_at, l.handled_how, l.metadata from public.agent_learnings l
-      -- a span of one name, and in the order of it: so no index but that of what is new can serve, whatever the statistics
-      where p_new and l.event_id is not null and l.handled_at is null and l.queue between q.queue and q.queue
-        and l.created_at >= p_since
-      order by l.queue desc, l.created_at desc limit p_limit) n)
-    union all
-    (select a.* from (
-      select l.id, l.created_at, l.queue, l.handled_at, l.handled_how, l.metadata from public.agent_learnings l
-      where not p_new and l.event_id is not null and l.created_at >= p_since
-      order by l.created_at desc, l.id desc limit 10000) a
-     where a.queue = any(p_queues))
-    order by created_at desc, id limit p_limit
-  )
   -- the type is the job's where there is one: to look into metadata is to unpack it
-  select e.id, e.created_at, coalesce(j.type, e.metadata ->> 'trigger_name'), e.queue, e.handled_at, e.handled_how,
+  select l.id, l.created_at, coalesce(j.type, l.metadata ->> 'trigger_name'), l.queue, l.handled_at, l.handled_how,
     case when j.awaits_handling then 'awaiting' else j.status end
-  from event e left join lateral (
+  from public.agent_learnings l left join lateral (
     select o.type, o.status, o.awaits_handling from public.jobs o
-    where o.learning_id = e.id order by o.created_at desc limit 1) j on true
-  order by e.created_at desc, e.id;
+    where o.learning_id = l.id order by o.created_at desc limit 1) j on true
+  where l.id = any(v_ids)
+  order by l.created_at desc, l.id desc limit p_limit;
 end
 $$;

@@ -1,5 +1,6 @@
 """Proof of handling: what is sent stays with the agent until it handles it, and is sent again when it does not."""
 
+import asyncio
 import uuid
 from datetime import timedelta
 
@@ -7,11 +8,14 @@ import letters
 import psycopg
 import pytest
 from handling import SENT, claim, events, handled, run_out, send, state
+from programs import until
 
 from sql import dead_letters, jobs, settling
 from sql.events import acknowledge_events, handle_event, read_event
 from sql.names import Identity, take_name
 from sql.session import Session
+
+WAITING = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
 async def test_what_is_sent_stays_with_the_agent(session: Session, database: psycopg.Connection) -> None:
@@ -274,11 +278,11 @@ async def test_other_words_are_refused(session: Session, how: str | None) -> Non
 
 
 async def test_a_person_may_take_it_from_the_agent(session: Session, database: psycopg.Connection) -> None:
-    """A plain update to queued, done or failed leaves nothing behind that awaits handling."""
+    """A plain update to queued, also for later, to done or to failed leaves nothing behind that awaits handling."""
     await events(session)
-    for status in ("queued", "done", "failed"):
+    for status, run_at in (("queued", "0"), ("done", "0"), ("failed", "0"), ("queued", "1 day")):
         (job,) = await send(session)
-        database.execute("update public.jobs set status = %s", [status])
+        database.execute("update public.jobs set status = %s, run_at = now() + %s::interval", [status, run_at])
         row = letters.job(database, job.id)
         assert (status, False, None) == (row["status"], row["awaits_handling"], row["lease_until"])
         database.execute("update public.jobs set status = 'queued'")
@@ -346,3 +350,33 @@ async def test_retry_fails_the_last_attempts_among_many(session: Session, databa
     one, two = await claim(session)
     database.execute("update public.jobs set max_attempts = 1 where id = %s", [two.id])
     assert {one.id: "queued", two.id: "failed"} == await settling.retry_jobs(session, [one, two], 0, "500", {})
+
+
+@pytest.mark.parametrize(
+    "call", ["handle_events", "await_handling", "complete_jobs", "extend_jobs", "resend_unhandled"]
+)
+async def test_several_jobs_are_locked_in_the_order_of_their_ids(
+    session: Session, dsn: str, database: psycopg.Connection, call: str
+) -> None:
+    """Whoever waits for one of them has none that comes after it, so that no two wait for each other."""
+    learnings = sorted(await events(session, 4))
+    for number, learning in enumerate(learnings):  # the first job is that of the last event
+        database.execute("update public.jobs set id = %s where learning_id = %s", [uuid.UUID(int=9 - number), learning])
+    claimed = sorted(
+        await (send if call == "resend_unhandled" else claim)(session), key=lambda job: job.id, reverse=True
+    )
+    calls = {
+        "handle_events": lambda: acknowledge_events(session, learnings),
+        "await_handling": lambda: settling.await_handling(session, claimed, SENT, 0, 900),
+        "complete_jobs": lambda: settling.complete_jobs(session, claimed, SENT, 0),
+        "extend_jobs": lambda: jobs.extend_jobs(session, "mac/1", claimed, 60),
+        "resend_unhandled": lambda: settling.resend_unhandled(session, "mac", ["default"]),
+    }
+    lock = "select from public.jobs where id = %s for update nowait"
+    with psycopg.connect(dsn) as other:
+        other.execute(lock, [claimed[-1].id])
+        waiting = asyncio.create_task(calls[call]())
+        await until(lambda: database.execute(WAITING).fetchall(), "the call's wait for the first job")
+        for job in claimed[:-1]:
+            other.execute(lock, [job.id])
+    await waiting
