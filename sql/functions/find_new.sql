@@ -3,12 +3,12 @@
 -- for.
 create or replace function agent_vault.find_new(p_queue text, p_since timestamptz, p_limit int) returns setof uuid
 language plpgsql stable
-set search_path = '' set enable_seqscan = off as $$
+set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
 begin
   return query
   select l.id from public.agent_learnings l
-  where l.event_id is not null and l.handled_at is null and l.queue = p_queue
+  where l.event_id is not null and l.handled_at is null and l.queue between p_queue and p_queue
     and l.created_at >= p_since
-  order by l.created_at desc limit p_limit;
+  order by l.queue desc, l.created_at desc limit p_limit;
 end
 $$;

@@ -370,7 +370,7 @@ async def test_several_jobs_are_locked_in_the_order_of_their_ids(
         "await_handling": lambda: settling.await_handling(session, claimed, SENT, 0, 900),
         "complete_jobs": lambda: settling.complete_jobs(session, claimed, SENT, 0),
         "extend_jobs": lambda: jobs.extend_jobs(session, "mac/1", claimed, 60),
-        "resend_unhandled": lambda: settling.resend_unhandled(session, "mac", ["default"]),
+        "resend_unhandled": lambda: settling.resend_unhandled(session, "mac", ["default"], 0),
     }
     lock = "select from public.jobs where id = %s for update nowait"
     with psycopg.connect(dsn) as other:
