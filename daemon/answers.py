@@ -14,6 +14,10 @@ import aiohttp
 
 DETAIL_CHARS = 300
 RETRY_AFTER_MAX_S = 3600.0
+# The gateway keeps the end of a run for 300 s, and until then gives it again to the same call (OpenClaw 2026.9).
+REPLAY_S = 310.0
+CROWDED_S = 15.0
+MAX_UPTIME_MS = 1e15  # 30,000 years; JSON knows larger numbers, which no float holds
 
 
 class Verdict(Enum):
@@ -24,14 +28,17 @@ class Verdict(Enum):
     MISCONFIGURED = "misconfigured"  # pause deliveries and say the remedy; spends no attempt
     UNAVAILABLE = "unavailable"  # starting, draining or away: retry; spends no attempt
     FAILED = "failed"  # a hook or a turn failed: spends an attempt, retry later
+    ROUTE_REFUSED = "route refused"  # the route or openclaw.json is wrong: say the remedy, try later; spends no attempt
+    POSTPONED = "postponed"  # nothing is wrong, but not now: release, due after retry_after_s; spends no attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The gateway's answer to one call, after its short retries.
 
-    `detail` is at most 300 printable characters on one line, never with the token; `posts` counts the tries,
-    and `event_outcome` is the gateway's `queued` or `coalesced`.
+    `detail` is at most 300 printable characters on one line, never with the token; `posts` counts the tries;
+    `event_outcome` is the gateway's `queued` or `coalesced`, and `completion` says how an agent's run ended: `ok`,
+    `error`, `skipped`. `may_be_taken` says that the gateway may have it though nobody heard so.
     """
 
     verdict: Verdict
@@ -40,6 +47,9 @@ class Answer:
     retry_after_s: float | None = None
     event_outcome: str | None = None
     posts: int = 1
+    run_id: str | None = None
+    completion: str | None = None
+    may_be_taken: bool = False
 
 
 _VERDICTS = {
@@ -47,24 +57,14 @@ _VERDICTS = {
     **dict.fromkeys((401, 403, 404, 405, 407, 410, 429), Verdict.MISCONFIGURED),
     **dict.fromkeys((408, 409, 425, 502, 503, 504), Verdict.UNAVAILABLE),
 }
+# How a 400 begins that speaks of what a route sets, or openclaw.json; any other is about the text (OpenClaw 2026.9.6).
+_OF_THE_ROUTE = (
+    "unknown agentid", "agentid", "sessionkey", "sessionmode", "channel", "to must", "accountid", "model", "thinking",
+    "timeoutseconds", "waitforcompletion", "hooks.",
+)  # fmt: skip
+_NO_ADMISSION = "admission timeout"
 _HOPELESS = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, aiohttp.ClientSSLError)
 _VERDICTS_BY_CLASS = {2: Verdict.ACCEPTED, 3: Verdict.MISCONFIGURED}
-
-_HOOKS_OFF = (
-    "no hook at {url}{path} ({status}): set hooks.enabled to true and hooks.path to {path} in openclaw.json, "
-    "or set GATEWAY_HTTP_URL to the gateway"
-)
-_REMEDIES = {
-    None: "no answer from {url} ({detail}): start the OpenClaw gateway, or set GATEWAY_HTTP_URL to where it listens",
-    401: "hooks token refused by {url} (401): set OPENCLAW_HOOK_TOKEN to hooks.token in openclaw.json",
-    403: "request refused by {url} (403): set GATEWAY_HTTP_URL to the gateway itself, "
-    "not to a proxy that adds X-Forwarded-* headers",
-    404: _HOOKS_OFF,
-    405: _HOOKS_OFF,
-    429: "too many refused hooks tokens at {url} (429): "
-    "set OPENCLAW_HOOK_TOKEN to hooks.token in openclaw.json, in every client of this gateway",
-}
-_UNEXPECTED = "unexpected answer from {url} ({status}): set GATEWAY_HTTP_URL to the OpenClaw gateway itself"
 
 
 def verdict_of(status: int) -> Verdict:
@@ -72,33 +72,73 @@ def verdict_of(status: int) -> Verdict:
     return _VERDICTS.get(status) or _VERDICTS_BY_CLASS.get(status // 100, Verdict.FAILED)
 
 
-def remedy(answer: Answer, url: str, hooks_path: str) -> str:
-    """Say in one line what a person changes to make deliveries flow again."""
-    template = _REMEDIES.get(answer.status, _UNEXPECTED)
-    return template.format(url=url, path=hooks_path, status=answer.status, detail=answer.detail)
-
-
 def answered(status: int, body: bytes, retry_after: str | None, *, token: str, now: datetime) -> Answer:
     """Turn a whole HTTP answer into an `Answer`; the gateway's errors are often plain text."""
     text = body.decode(errors="replace")
     fields = _json_object(text)
-    verdict = verdict_of(status)
-    if verdict is Verdict.ACCEPTED and fields.get("ok") is not True:
-        verdict = Verdict.MISCONFIGURED  # some other server, which would swallow every event with its 200
-    outcome = fields.get("eventOutcome")
-    return Answer(
+    completion = _completion(fields, token)
+    verdict = _judge(status, fields, _error_text(fields) or text, completion)
+    outcome, run_id = fields.get("eventOutcome"), fields.get("runId")
+    answer = Answer(
         verdict,
         status,
         detail="" if verdict is Verdict.ACCEPTED else excerpt(_error_text(fields) or text, token),
         retry_after_s=retry_after_s(retry_after, now),
         event_outcome=excerpt(outcome, token) if isinstance(outcome, str) else None,
+        run_id=excerpt(run_id, token) if isinstance(run_id, str) else None,
+        completion=completion,
     )
+    return _with_patience(answer)
 
 
-def unanswered(error: Exception, *, token: str) -> Answer:
-    """Turn a transport's error into an `Answer`: away, unless no retry can heal it (the URL, TLS)."""
+def _judge(status: int, fields: dict[str, Any], error: str, completion: str | None) -> Verdict:
+    verdict, error = verdict_of(status), error.lower()
+    if verdict is Verdict.ACCEPTED and fields.get("ok") is not True:
+        return Verdict.MISCONFIGURED  # some other server, which would swallow every event with its 200
+    if verdict is Verdict.ACCEPTED and completion not in {None, "ok"}:
+        return Verdict.FAILED
+    if status == HTTPStatus.BAD_REQUEST and error.lstrip().startswith(_OF_THE_ROUTE):
+        return Verdict.ROUTE_REFUSED
+    if status == HTTPStatus.SERVICE_UNAVAILABLE and _NO_ADMISSION in error:
+        return Verdict.POSTPONED  # the gateway is well: its lanes, or the session's earlier run, are busy
+    return verdict
+
+
+def _with_patience(answer: Answer) -> Answer:
+    """Say when a retry can have another answer at the earliest."""
+    if answer.verdict is Verdict.FAILED and answer.completion is not None:
+        detail = f"the agent's run ended with {answer.completion}"
+        return replace(answer, detail=detail, retry_after_s=max(REPLAY_S, answer.retry_after_s or 0))
+    if answer.verdict is Verdict.POSTPONED:
+        return replace(answer, retry_after_s=max(CROWDED_S, answer.retry_after_s or 0))
+    return answer
+
+
+def unanswered(error: Exception, *, token: str, awaited_s: float | None = None) -> Answer:
+    """Turn a transport's error into an `Answer`: away, unless no retry can heal it (the URL, TLS).
+
+    Where the end of a run was awaited for `awaited_s` seconds, a time-out is that run's fault and spends an attempt:
+    else one that hangs would be begun for ever.
+    """
+    is_late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
+    if is_late and awaited_s is not None:
+        return Answer(Verdict.FAILED, detail=f"no completion within {awaited_s:g} s")
     verdict = Verdict.MISCONFIGURED if isinstance(error, _HOPELESS) else Verdict.UNAVAILABLE
-    return Answer(verdict, detail=excerpt(_in_words(error), token))
+    was_sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL)
+    return Answer(verdict, detail=excerpt(_in_words(error), token), may_be_taken=was_sent)
+
+
+def hung_up(posts: int = 1) -> Answer:
+    """Return what is known of a call that this daemon gave up because it stops."""
+    return Answer(Verdict.POSTPONED, detail="the daemon stops before the agent's run is over", posts=posts)
+
+
+def uptime_s(body: bytes) -> float | None:
+    """Read the age of the gateway's process, in seconds, off the answer to `/readyz`."""
+    uptime_ms = _json_object(body.decode(errors="replace")).get("uptimeMs")
+    if isinstance(uptime_ms, bool) or not isinstance(uptime_ms, int | float) or not 0 <= uptime_ms < MAX_UPTIME_MS:
+        return None
+    return uptime_ms / 1000
 
 
 def _in_words(error: Exception) -> str:
@@ -112,7 +152,7 @@ def probed(answer: Answer) -> Answer:
     """Judge the answer to an empty wake: `text required` is said only after token and path were right."""
     if answer.verdict is Verdict.ACCEPTED:
         return replace(answer, verdict=Verdict.MISCONFIGURED)
-    if answer.verdict is not Verdict.REJECTED:
+    if answer.verdict not in {Verdict.REJECTED, Verdict.ROUTE_REFUSED}:
         return answer
     right = answer.status == HTTPStatus.BAD_REQUEST and "text required" in answer.detail.lower()
     return replace(answer, verdict=Verdict.ACCEPTED if right else Verdict.MISCONFIGURED)
@@ -137,6 +177,15 @@ def excerpt(text: str, token: str) -> str:
         text = text.replace(token, "[token]")  # first: a cut through the token would leave a part of it
     printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.split())[:DETAIL_CHARS]
+
+
+def _completion(fields: dict[str, Any], token: str) -> str | None:
+    """Return how a run ended; an end without a status is one that we do not understand."""
+    completion = fields.get("completion")
+    if not isinstance(completion, dict):
+        return None
+    status = completion.get("status")
+    return excerpt(status, token) if isinstance(status, str) else "no status"
 
 
 def _error_text(fields: dict[str, Any]) -> str | None:

@@ -12,8 +12,9 @@ from typing import Final
 import psycopg
 import structlog
 
-from daemon import service, settings
+from daemon import agent_skill, service, settings
 from daemon.events_cli import add_events
+from daemon.routes_cli import add_routes
 from daemon.run import run
 from daemon.service import ServiceError
 from notifier.complaint import one_line
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     running = commands.add_parser("run", help="deliver, until SIGTERM")
     running.add_argument("--config", type=Path, default=argparse.SUPPRESS, help="a TOML file (DAEMON_CONFIG)")
     running.set_defaults(verb=_run)
+    add_routes(commands.add_parser("routes", help="show where jobs go, and what the agent would be told"))
     add_events(commands.add_parser("events", help="what happened: list, show and acknowledge events"))
     for name, verb, told in (
         ("install", service.install, "have launchd or systemd run it, now and after every start"),
@@ -59,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=told)
         service.add_arguments(command)
         command.set_defaults(verb=verb)
+    skill = commands.add_parser("install-skill", help="tell OpenClaw's agents how to read and acknowledge events")
+    agent_skill.add_arguments(skill)
+    skill.set_defaults(verb=agent_skill.install)
     return root
 
 

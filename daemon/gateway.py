@@ -1,4 +1,4 @@
-"""The client of the OpenClaw gateway's wake hook: one call, its short retries, one answer."""
+"""The client of the OpenClaw gateway's hooks: one call, its short retries, one answer."""
 
 import asyncio
 import json
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Self
+from uuid import UUID
 
 import aiohttp
 from tenacity import (
@@ -21,6 +22,9 @@ from tenacity import (
 
 from daemon import answers
 from daemon.answers import Answer, Verdict
+from daemon.hooks import PROBE, Call, agent_call, wake_call
+from daemon.remedies import remedy
+from daemon.routes import DEFAULT, Route
 
 BODY_BYTES = 64 * 1024
 
@@ -33,9 +37,10 @@ async def _nothing() -> None:
 
 @dataclass(slots=True, eq=False)
 class Gateway:
-    """The wake hook of one OpenClaw gateway; an async context manager that owns its HTTP session.
+    """The hooks of one OpenClaw gateway; an async context manager that owns its HTTP session.
 
-    A call of `wake` lasts at most `retry_s` plus `timeout_s`: keep that well below the lease.
+    A call of `wake` lasts at most `retry_s` plus `timeout_s`: keep that well below the lease. A call of `agent` may
+    last as long as the agent's run: renew the lease meanwhile.
     """
 
     url: str
@@ -59,12 +64,8 @@ class Gateway:
             # read the POST is then unknown. A new one costs a fraction of a millisecond on loopback.
             connector=aiohttp.TCPConnector(force_close=True, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={
-                "Authorization": f"Bearer {self.token}",
-                "Accept-Encoding": "identity",
-                "Content-Type": "application/json",
-            },
-            timeout=aiohttp.ClientTimeout(total=self.timeout_s),
+            headers={"Accept-Encoding": "identity"},
+            timeout=self._limit(self.timeout_s),
             trust_env=False,
         )
         return self
@@ -74,34 +75,57 @@ class Gateway:
         await self._session.close()
 
     async def wake(
-        self, text: str, *, mode: str = "now", stop: asyncio.Event | None = None, assure: Assure = _nothing
+        self, text: str, *, route: Route = DEFAULT, stop: asyncio.Event | None = None, assure: Assure = _nothing
     ) -> Answer:
-        """Wake the agent with a text; while the gateway is unavailable, try again for `retry_s` seconds.
+        """Wake the route's session with a text; while the gateway is unavailable, try again for `retry_s` seconds.
 
         Returns the last answer; a set `stop` ends the tries. `assure` is awaited before each POST, and what it raises
         ends the call; no state of the gateway raises.
         """
-        body = {"text": text, "mode": mode}
-        tried: list[Answer] = []
+        return await self._call(wake_call(text, route), stop or asyncio.Event(), assure)
+
+    async def agent(
+        self, route: Route, message: str, job_id: UUID, *, stop: asyncio.Event | None = None, assure: Assure = _nothing
+    ) -> Answer:
+        """Have an agent run for a job, as the route says: until the run has begun, or until it has ended.
+
+        Tries, and raises, as `wake` does. A set `stop` also hangs up, and the answer is then POSTPONED: the run goes
+        on, and the same call joins it.
+        """
+        call = agent_call(message, job_id, route, lingers_s=self.timeout_s)
         stop = stop or asyncio.Event()
+        if call.awaits_end and stop.is_set():
+            return answers.hung_up(posts=0)
+        return await self._call(call, stop, assure)
+
+    async def probe(self) -> Answer:
+        """Ask, in a single try and without waking anyone, whether a wake would be accepted."""
+        return answers.probed(await self._post(PROBE))
+
+    async def uptime_s(self) -> float | None:
+        """Ask how long the gateway's process has been running, in seconds; None where nobody tells."""
+        try:
+            async with self._session.get(f"{self.url}/readyz", allow_redirects=False) as response:
+                return answers.uptime_s(await _read(response.content))
+        except (aiohttp.ClientError, OSError):
+            return None
+
+    def remedy(self, answer: Answer) -> str:
+        """Say in one line what a person changes to get a better answer."""
+        return remedy(answer, self.url, self.hooks_path)
+
+    async def _call(self, call: Call, stop: asyncio.Event, assure: Assure) -> Answer:
+        tried: list[Answer] = []
 
         async def try_once() -> Answer:
             # A stop wakes tenacity from its sleep straight into this next try: it must not POST once more.
             if not (tried and stop.is_set()):
                 await assure()
-                tried.append(await self._post(body))
+                tried.append(await self._post_until(stop, call))
             return tried[-1]
 
         await self._retrying(stop)(try_once)
-        return replace(tried[-1], posts=len(tried))
-
-    async def probe(self) -> Answer:
-        """Ask, in a single try and without waking anyone, whether a wake would be accepted."""
-        return answers.probed(await self._post({}))
-
-    def remedy(self, answer: Answer) -> str:
-        """Say in one line what a person changes to get a better answer."""
-        return answers.remedy(answer, self.url, self.hooks_path)
+        return replace(tried[-1], posts=len(tried), may_be_taken=any(answer.may_be_taken for answer in tried))
 
     def _retrying(self, stop: asyncio.Event) -> AsyncRetrying:
         backoff = wait_exponential(self.first_wait_s, self.longest_wait_s) + wait_random(0, self.first_wait_s)
@@ -114,16 +138,38 @@ class Gateway:
             retry_error_callback=_last,
         )
 
-    async def _post(self, body: dict[str, str]) -> Answer:
-        url = f"{self.url}{self.hooks_path}/wake"
-        data = BytesIO(json.dumps(body).encode())  # a stream: aiohttp warns of more than 1 MiB in one piece
+    async def _post_until(self, stop: asyncio.Event, call: Call) -> Answer:
+        """POST, and hang up when the daemon stops and the call has lingered long enough."""
+        if call.lingers_s is None:
+            return await self._post(call)
+        async with asyncio.TaskGroup() as tasks:
+            posting = tasks.create_task(self._post(call), name=f"post {call.key}")
+            hanging_up = tasks.create_task(_hang_up(posting, stop, call.lingers_s), name=f"hang up {call.key}")
+            await asyncio.wait([posting])
+            hanging_up.cancel()
+        return answers.hung_up() if posting.cancelled() else posting.result()
+
+    async def _post(self, call: Call) -> Answer:
         try:
-            async with self._session.post(url, data=data, allow_redirects=False) as response:
+            async with self._session.post(
+                f"{self.url}{self.hooks_path}/{call.hook}",
+                data=BytesIO(json.dumps(call.body).encode()),  # a stream: aiohttp warns of more than 1 MiB in one piece
+                headers=self._headers(call),
+                timeout=self._limit(call.within_s or self.timeout_s),
+                allow_redirects=False,
+            ) as response:
                 content = await _read(response.content)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            return answers.unanswered(error, token=self.token)
+            return answers.unanswered(error, token=self.token, awaited_s=call.within_s if call.awaits_end else None)
         retry_after = response.headers.get("Retry-After")
         return answers.answered(response.status, content, retry_after, token=self.token, now=datetime.now(UTC))
+
+    def _headers(self, call: Call) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        return headers | ({"Idempotency-Key": call.key} if call.key else {})
+
+    def _limit(self, total_s: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=total_s, connect=min(total_s, self.timeout_s))
 
 
 def _unavailable(answer: Answer) -> bool:
@@ -142,6 +188,12 @@ def _until(stop: asyncio.Event) -> Callable[[float], Awaitable[None]]:
                 await stop.wait()
 
     return sleep
+
+
+async def _hang_up(posting: asyncio.Task[Answer], stop: asyncio.Event, lingers_s: float) -> None:
+    await stop.wait()
+    await asyncio.sleep(lingers_s)
+    posting.cancel()
 
 
 async def _read(stream: aiohttp.StreamReader) -> bytes:

@@ -29,10 +29,14 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Held:
-    """A job, and the moment from which its lease runs: before the call that renewed it was sent."""
+    """A job, and the moment from which its lease runs: before the call that renewed it was sent.
+
+    One that is set aside (an agent run, which may take long) is renewed as the others and is in nobody's way.
+    """
 
     job: Job
     since: Moment
+    is_aside: bool = False
 
 
 class Leases:
@@ -48,7 +52,6 @@ class Leases:
         self._renew_s = renew_s or lease_s / RENEWALS_A_LEASE
         self._slots = slots
         self._held: dict[UUID, _Held] = {}
-        self._freed = asyncio.Event()
         self._doubted = asyncio.Event()  # wakes the renewal
         self._doubted_at = -math.inf
         self._extending = asyncio.Lock()
@@ -59,29 +62,30 @@ class Leases:
         """The ids of the held jobs."""
         return list(self._held)
 
-    async def room(self) -> int:
-        """Wait until another job can be held, and return how many; a job that must be alone leaves none."""
-        while (room := self._room()) < 1:
-            self._freed.clear()
-            await self._freed.wait()
-        return room
+    @property
+    def are_idle(self) -> bool:
+        """Tell whether nothing is held but what is set aside."""
+        return all(held.is_aside for held in self._held.values())
 
-    async def idle(self) -> int:
-        """Wait until nothing is held, and return how many jobs can be."""
-        while self._held:
-            self._freed.clear()
-            await self._freed.wait()
-        return self._slots
+    @property
+    def room(self) -> int:
+        """How many more jobs can be held; one that must be alone leaves no room."""
+        near = [held.job for held in self._held.values() if not held.is_aside]
+        return 0 if any(job.alone for job in near) else self._slots - len(near)
 
     def hold(self, job: Job, since: Moment | None = None) -> None:
         """Renew this job's lease from now on; it runs since its claim was sent."""
         self._held[job.id] = _Held(job, since or Moment.now())
 
+    def set_aside(self, job: Job) -> None:
+        """Let others be held beside it, whatever becomes of it."""
+        if self._holds(job):
+            self._held[job.id].is_aside = True
+
     def drop(self, job: Job) -> None:
-        """Renew it no more, and make room; a newer claim of the same job stays held."""
+        """Renew it no more; a newer claim of the same job stays held."""
         if self._holds(job):
             del self._held[job.id]
-        self._freed.set()
 
     def doubt(self) -> None:
         """Trust no lease until it was extended: the machine slept."""
@@ -104,6 +108,14 @@ class Leases:
         if not self._holds(job):
             raise LeaseLostError(job.id, job.claims)
 
+    async def hold_on(self, job: Job) -> bool:
+        """Assure the job's lease, and tell whether it holds."""
+        try:
+            await self.assure(job)
+        except LeaseLostError:
+            return False
+        return True
+
     async def renew(self) -> None:
         """Renew what is held, in time and after every sleep; only cancelling ends it."""
         failures = 0
@@ -122,11 +134,6 @@ class Leases:
             async with asyncio.timeout(self._renew_s):
                 await self._doubted.wait()
         self._doubted.clear()
-
-    def _room(self) -> int:
-        if any(held.job.alone for held in self._held.values()):
-            return 0
-        return self._slots - len(self._held)
 
     def _holds(self, job: Job) -> bool:
         held = self._held.get(job.id)

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import functools
+import math
 import signal
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,8 @@ import psycopg
 import structlog
 
 from daemon.gateway import Gateway
+from daemon.pacing import Pacer
+from daemon.routes import choose_route
 from daemon.settings import DaemonSettings
 from daemon.worker import Worker
 from notifier.listener import Listener
@@ -53,6 +57,7 @@ async def run(settings: DaemonSettings) -> None:
             waker,
             stop,
             presence,
+            pacer=_pacer(settings),
             sleep=sleep,
             lease_s=settings.lease_s,
             renew_s=settings.renew_s,
@@ -76,6 +81,7 @@ async def _live(worker: Worker, listener: Listener, sleep: SleepWatch, stop: asy
             for name, run_part in {
                 "listener": listener.run,
                 "renewal": worker.leases.renew,
+                "watch": worker.watch.run,
                 "sleep": sleep.watch,
             }.items()
         ]
@@ -86,6 +92,16 @@ async def _live(worker: Worker, listener: Listener, sleep: SleepWatch, stop: asy
         await asyncio.wait([working], timeout=LEAVE_S)
         for task in (working, *company):
             task.cancel()
+
+
+def _pacer(settings: DaemonSettings) -> Pacer:
+    return Pacer(
+        functools.partial(choose_route, settings.routes),
+        slots=settings.gateway_slots if settings.pacing else math.inf,
+        window_s=settings.gateway_window_s,
+        agent_runs=settings.agent_runs,
+        foreign_text=settings.foreign_text,
+    )
 
 
 def _stop_on_signals(stop: asyncio.Event, waker: Waker) -> None:

@@ -6,11 +6,13 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon.gateway_url import check_gateway_url
 from daemon.openclaw import CONFIG_FILE, ENV_FILE, HOOKS_PATH, OLDER_TOKEN, OpenClawFiles, rooted
+from daemon.pacing import SLOTS, WINDOW_S
+from daemon.routes import Route, check_reach
 from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
 from notifier.refusals import read
 from notifier.sources import SecretsFolder, Texts, TomlFile
@@ -29,6 +31,7 @@ _PLACES: Final = (Path("~/.config/agent-vault/daemon.toml"),)
 _TOKEN: Final = "hooks.token of OpenClaw's openclaw.json"  # noqa: S105, where one finds it
 _NAME: Final = "1 to 64 letters, digits, dots, dashes and underscores"
 _QUEUES: Final = f"queue names with commas between them, each {QUEUE_MUST}"
+_ROUTES: Final = "[[routes]] tables, each with a type and an action"
 _GATEWAY: Final = "a url such as http://127.0.0.1:18789"
 
 
@@ -38,6 +41,12 @@ def _seconds(least: float, most: float) -> Any:
 
 def _root(value: Any) -> Any:
     return rooted(value) if isinstance(value, str) else value
+
+
+def _tables(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise ValueError("it is a single table: write [[routes]], with two brackets, above each route")  # noqa: TRY004
+    return value
 
 
 def _host_name() -> str:
@@ -88,7 +97,19 @@ class DaemonSettings(BaseSettings):
     pulse_s: Annotated[float, _seconds(0.1, 300), Setting("DAEMON_PULSE_S", "a number of seconds from 0.1 to 300")] = (
         5.0
     )
+    pacing: Annotated[bool, Setting("DAEMON_PACING", "on or off")] = True
+    gateway_slots: Annotated[
+        int, Field(ge=2, le=20), Setting("DAEMON_GATEWAY_SLOTS", "a number of pending wakes from 2 to 20")
+    ] = SLOTS
+    gateway_window_s: Annotated[
+        float, _seconds(1, 3_600), Setting("DAEMON_GATEWAY_WINDOW_S", "a number of seconds from 1 to 3600")
+    ] = WINDOW_S
+    agent_runs: Annotated[int, Field(ge=1, le=100), Setting("DAEMON_AGENT_RUNS", "a number of runs from 1 to 100")] = 2
+    foreign_text: Annotated[bool, Setting("DAEMON_FOREIGN_TEXT", "on or off")] = True
     log_level: Annotated[LogLevel, Setting("DAEMON_LOG_LEVEL", LOG_LEVEL_MUST)] = "info"
+    routes: Annotated[
+        tuple[Route, ...], BeforeValidator(_tables), AfterValidator(check_reach), Setting("", _ROUTES)
+    ] = ()
     notes: tuple[str, ...] = ()
 
     @field_validator("gateway_url")

@@ -1,25 +1,29 @@
-"""What becomes of a job after the gateway's answer: one call on the database, tried until it is heard."""
+"""What becomes of jobs after the gateway's answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Container, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
 
-import psycopg
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
-from daemon.leases import Leases
+from daemon.pacing import Deferred, Digest
 from daemon.pause import Pause
+from daemon.until_heard import UntilHeard, facts
 from notifier.backoff import full_jitter_s
-from notifier.complaint import Complaint, one_line
-from sql import jobs
-from sql.jobs import Job, LeaseLostError
+from notifier.complaint import Complaint
+from sql import settling
+from sql.jobs import Job, Outcome
 from sql.session import Session
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 600.0
+ROUTE_RETRY_S = 30.0
 
 log = structlog.get_logger()
 
@@ -27,122 +31,140 @@ log = structlog.get_logger()
 class Settlement:
     """Ends the claims of one daemon."""
 
-    def __init__(self, session: Session, leases: Leases, pause: Pause, gateway: Gateway, *, patience_s: float) -> None:
-        """Settle over this session; what the database refuses while it is well is tried for patience_s seconds."""
+    def __init__(
+        self,
+        session: Session,
+        until_heard: UntilHeard,
+        pause: Pause,
+        gateway: Gateway,
+        expect: Callable[[float], None],
+    ) -> None:
+        """Settle over this session; `expect` is told for how many seconds a job awaits handling."""
         self._session = session
-        self._leases = leases
+        self._until_heard = until_heard
         self._pause = pause
         self._gateway = gateway
-        self._patience_s = patience_s
+        self._expect = expect
         self._complain = Complaint()
 
-    async def settle(self, job: Job, answer: Answer) -> None:
-        """Do with the job as the gateway's answer says."""
+    async def settle(self, digest: Digest, answer: Answer) -> None:
+        """Do with its jobs as the gateway's answer says."""
         answered_at = asyncio.get_running_loop().time()
-        outcome = _outcome(answer)
+        outcome = _outcome(digest, answer)
         match answer.verdict:
             case Verdict.ACCEPTED:
                 self._pause.trust()
-                await self._deliver(job, outcome, answered_at)
+                self._complain.over()
+                await self._complete(digest, outcome, answered_at)
+                await self._await_handling(digest, outcome, answered_at)
             case Verdict.REJECTED:
-                await self.fail(job, f"{answer.status}: {answer.detail}", outcome)
+                await self.fail(digest.jobs, f"{answer.status}: {answer.detail}", outcome)
             case Verdict.FAILED:
-                await self._retry(job, answer, outcome)
+                await self._retry(digest.jobs, answer, outcome)
+            case Verdict.ROUTE_REFUSED:
+                remedy = self._gateway.remedy(answer)
+                self._complain("route_refused", route=digest.route.type, detail=answer.detail, remedy=remedy)
+                await self.release(digest.jobs, remedy, ROUTE_RETRY_S)
+            case Verdict.POSTPONED:
+                await self.release(digest.jobs, answer.detail, answer.retry_after_s or 0)
             case Verdict.MISCONFIGURED | Verdict.UNAVAILABLE:
                 # no delay, whatever Retry-After says: the pause's probe knows better when the gateway is back
                 self._pause.close(answer)
-                await self.release(job, self._gateway.remedy(answer))
+                await self.release(digest.jobs, self._gateway.remedy(answer))
 
-    async def fail(self, job: Job, error: str, outcome: jobs.Outcome) -> None:
-        """Make it a dead letter."""
-        if await self._say(job, lambda: jobs.fail_job(self._session, job, error, outcome), outcome):
-            log.error("job_failed", **_facts(job), error=error)
+    async def drop(self, digest: Digest) -> None:
+        """End jobs as their route says, without a word to the gateway."""
+        outcome = {"reason": "dropped", "route": digest.route.type}
 
-    async def release(self, job: Job, reason: str) -> None:
-        """Give it back untried."""
-        if await self._say(job, lambda: jobs.release_job(self._session, job, 0, reason)):
-            log.info("job_released", **_facts(job), reason=reason)
+        async def complete(held: Sequence[Job]) -> Container["UUID"]:
+            return await settling.complete_jobs(self._session, held, outcome, None)
 
-    async def _deliver(self, job: Job, outcome: jobs.Outcome, answered_at: float) -> None:
-        def complete() -> Awaitable[None]:
-            since_s = asyncio.get_running_loop().time() - answered_at
-            return jobs.complete_job(self._session, job, outcome, since_s)
+        for job in await self._until_heard(digest.jobs, complete):
+            log.info("job_dropped", **facts(job), route=digest.route.type)
 
-        if await self._say(job, complete, outcome):
-            log.info("job_delivered", **_facts(job), **outcome)
+    async def fail(self, failed: Sequence[Job], error: str, outcome: Outcome) -> None:
+        """Make them dead letters."""
 
-    async def _retry(self, job: Job, answer: Answer, outcome: jobs.Outcome) -> None:
-        backoff_s = full_jitter_s(job.attempts, first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S)
+        async def fail(held: Sequence[Job]) -> Container["UUID"]:
+            return await settling.fail_jobs(self._session, held, error, outcome)
+
+        for job in await self._until_heard(failed, fail, outcome):
+            log.error("job_failed", **facts(job), error=error)
+
+    async def release(
+        self, released: Sequence[Job], reason: str, delay_s: float = 0, event: str = "job_released"
+    ) -> None:
+        """Give them back untried, due delay_s seconds from now."""
+
+        async def release(held: Sequence[Job]) -> Container["UUID"]:
+            return await settling.release_jobs(self._session, held, delay_s, reason)
+
+        for job in await self._until_heard(released, release):
+            log.info(event, **facts(job), reason=reason, delay_s=round(delay_s, 3))
+
+    async def defer(self, deferred: Sequence[Deferred]) -> None:
+        """Put jobs off, all of a time and reason in one call."""
+        for (delay_s, reason), together in groupby(deferred, lambda one: (one.delay_s, one.reason)):
+            await self.release([one.job for one in together], reason, delay_s, "job_deferred")
+
+    async def _complete(self, digest: Digest, outcome: Outcome, answered_at: float) -> None:
+        async def complete(held: Sequence[Job]) -> Container["UUID"]:
+            return await settling.complete_jobs(self._session, held, outcome, _since_s(answered_at))
+
+        done = [item.job for item in digest.items if not item.awaits_handling]
+        for job in await self._until_heard(done, complete, outcome) if done else ():
+            log.info("job_delivered", **facts(job), **outcome)
+
+    async def _await_handling(self, digest: Digest, outcome: Outcome, answered_at: float) -> None:
+        awaiting = [item for item in digest.items if item.awaits_handling]
+        for within_s, items in groupby(awaiting, lambda item: item.route.handle_within_s):
+            await self._leave([item.job for item in items], outcome, answered_at, within_s)
+
+    async def _leave(self, left: Sequence[Job], outcome: Outcome, answered_at: float, within_s: float) -> None:
+        """Leave jobs to the agent, under a lease that ends with its time."""
+        handled: dict[UUID, bool] = {}
+
+        async def leave(held: Sequence[Job]) -> Container["UUID"]:
+            since_s = _since_s(answered_at)
+            handled.update(await settling.await_handling(self._session, held, outcome, since_s, within_s))
+            return handled
+
+        for job in await self._until_heard(left, leave, outcome):
+            log.info("job_delivered" if handled[job.id] else "job_awaits_handling", **facts(job), **outcome)
+        self._expect(within_s)
+
+    async def _retry(self, retried: Sequence[Job], answer: Answer, outcome: Outcome) -> None:
+        backoff_s = full_jitter_s(max(job.attempts for job in retried), first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S)
         delay_s = max(backoff_s, answer.retry_after_s or 0)
-        error = f"{answer.status}: {answer.detail}"
-        statuses: list[str] = []
+        error = answer.detail if answer.status is None else f"{answer.status}: {answer.detail}"
+        statuses: dict[UUID, str] = {}
 
-        async def retry() -> None:
-            statuses.append(await jobs.retry_job(self._session, job, delay_s, error, outcome))
+        async def retry(held: Sequence[Job]) -> Container["UUID"]:
+            statuses.update(await settling.retry_jobs(self._session, held, delay_s, error, outcome))
+            return statuses
 
-        if await self._say(job, retry, outcome):
-            if statuses[-1] == "failed":
-                log.error("job_failed", **_facts(job), error=error)
+        for job in await self._until_heard(retried, retry, outcome):
+            if statuses[job.id] == "failed":
+                log.error("job_failed", **facts(job), error=error)
             else:
-                log.warning("job_retried", **_facts(job), error=error, delay_s=round(delay_s, 3))
-
-    async def _say(self, job: Job, call: Callable[[], Awaitable[Any]], outcome: jobs.Outcome | None = None) -> bool:
-        """Make the call until the database hears it, for as long as it is away; False: it was not heard.
-
-        The lease is assured first, so that an outage longer than the lease costs nothing.
-        """
-        tries = AsyncRetrying(
-            retry=retry_if_exception_type(psycopg.Error),
-            wait=wait_random_exponential(0.1, 5),
-            stop=self._is_hopeless,
-            before_sleep=lambda state: self._not_settled(job, state),
-            reraise=True,
-        )
-
-        async def once() -> None:
-            await self._leases.assure(job)
-            await call()
-
-        try:
-            await tries(once)
-        except LeaseLostError:
-            # what the gateway answered so late is told here and nowhere else: the job is another worker's
-            log.warning("lease_lost", **_facts(job), late_answer=outcome)
-        except psycopg.Error as error:
-            # no traceback: the lease now lapses by itself
-            log.error("job_given_up", **_facts(job), error=one_line(error))  # noqa: TRY400
-        else:
-            self._complain.over()
-            return True
-        return False
-
-    def _is_hopeless(self, state: RetryCallState) -> bool:
-        """Tell whether to give up: never while the database is away, soon when it refuses the call itself."""
-        error = state.outcome.exception() if state.outcome else None
-        is_away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        return not is_away and (state.seconds_since_start or 0) > self._patience_s
-
-    def _not_settled(self, job: Job, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, Exception):
-            self._complain("job_not_settled", **_facts(job), error=one_line(error))
+                log.warning("job_retried", **facts(job), error=error, delay_s=round(delay_s, 3))
 
 
-def _outcome(answer: Answer) -> jobs.Outcome:
-    return {
+def _since_s(then: float) -> float:
+    return asyncio.get_running_loop().time() - then
+
+
+def _outcome(digest: Digest, answer: Answer) -> Outcome:
+    """Say what is kept of the answer; `session` and `wake` tell the next run what it may find pending."""
+    outcome = {
         "status": answer.status,
         "event_outcome": answer.event_outcome,
         "detail": answer.detail or None,
         "posts": answer.posts,
+        "jobs": len(digest.items),
     }
-
-
-def _facts(job: Job) -> dict[str, Any]:
-    """Name the job in a log line."""
-    return {
-        "job_id": job.id,
-        "learning_id": job.learning_id,
-        "type": job.type,
-        "queue": job.queue,
-        "attempt": job.attempts,
-    }
+    if digest.takes_slot:
+        outcome |= {"session": digest.route.session, "wake": digest.key}
+    if digest.route.action == "agent":
+        outcome |= {"run_id": answer.run_id, "completion": answer.completion}
+    return outcome

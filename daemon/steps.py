@@ -85,6 +85,23 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepAside:
+    """Rename a file that is a person's work, so that another can take its place."""
+
+    path: Path
+    aside: Path
+
+    @property
+    def text(self) -> str:
+        """Say which file, and where it is afterwards."""
+        return f"keep {self.path} as {self.aside}"
+
+    def do(self, run: Runner) -> None:  # noqa: ARG002  every step is done alike
+        """Rename it."""
+        self.path.rename(self.aside)
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Run a command; `instead` is done when it answers one of `instead_on`."""
 

@@ -1,6 +1,8 @@
 """What the agent is told of a job: never a word that a stranger wrote."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 from sql.jobs import Job
 
@@ -9,14 +11,43 @@ SAFE_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 NO_SLUG = "composio_trigger"
 
 
+def text_of(jobs: Sequence[Job]) -> str | None:
+    """Return the text of the wake that stands for these jobs; None means that there is nothing to say.
+
+    One that was sent before is worded as a digest, so that the agent can tell.
+    """
+    is_told_alone = len(jobs) == 1 and not jobs[0].sent_before
+    return wake_text(jobs[0]) if is_told_alone or jobs[0].trigger_name is None else digest_text(jobs)
+
+
 def wake_text(job: Job) -> str | None:
-    """Return the text of the wake: rebuilt from slug and ids for a webhook, the producer's own for other jobs.
+    """Return the text of one job's wake: rebuilt from slug and ids for a webhook, the producer's own for other jobs.
 
     None means that the job has no text to send. The ids tell two wakes apart, which the gateway would otherwise
     collapse into one (its only dedupe is an equal text).
     """
     if job.trigger_name is None:
         return job.wake_text or None
-    slug = job.trigger_name if SAFE_SLUG.fullmatch(job.trigger_name) else NO_SLUG
     learning = f" Learning {job.learning_id}," if job.learning_id else ""
-    return f"New Composio trigger ({slug}). Check latest composio_trigger learnings.{learning} job {job.id}."
+    return f"New Composio trigger ({slug(job)}). Check latest composio_trigger learnings.{learning} job {job.id}."
+
+
+def digest_text(jobs: Sequence[Job]) -> str:
+    """Return the text of a wake that stands for many webhooks: how many of which slug, and their ids."""
+    counts = ", ".join(
+        f"{name} \N{MULTIPLICATION SIGN}{count}" for name, count in Counter(map(slug, jobs)).most_common()
+    )
+    ids = ", ".join(str(job.id) for job in jobs)
+    again = sum(job.sent_before for job in jobs)
+    new = "" if again == len(jobs) else " new"
+    told = f" Not handled yet, though sent before: {again}." if again else ""
+    triggers = "trigger" if len(jobs) == 1 else "triggers"
+    return (
+        f"{len(jobs)}{new} Composio {triggers} ({counts}).{told} Check latest composio_trigger learnings. Jobs: {ids}."
+    )
+
+
+def slug(job: Job) -> str:
+    """Return the trigger's slug, or a word that stands for one that is no plain name."""
+    name = job.trigger_name or ""
+    return name if SAFE_SLUG.fullmatch(name) else NO_SLUG

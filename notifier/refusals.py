@@ -5,13 +5,15 @@ from difflib import get_close_matches
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings
 
-from notifier.configuration import SettingsError, is_set, label, settings_of, toml_keys
+from notifier.configuration import Setting, SettingsError, is_set, label, settings_of, toml_keys
 
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 _Place = tuple[int | str, ...]
+_IN_A_TABLE = 3  # a setting, the number of its table, a key
 
 
 def read(cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
@@ -29,7 +31,7 @@ def _line(cls: type[BaseSettings], detail: ErrorDetails) -> str:
     kind, place = detail["type"], detail["loc"]
     if kind == "extra_forbidden":
         return _unknown(cls, place)
-    name, must = _name(cls, place), settings_of(cls)[str(place[0])].must
+    name, must = _name(cls, place), _must(cls, place)
     if kind == "missing" and len(place) == 1:
         return f"{name} is not set: set it to {must}"
     if kind == "too_short":
@@ -61,6 +63,17 @@ def _unknown(cls: type[BaseSettings], place: _Place) -> str:
 
 
 def _keys(cls: type[BaseSettings], place: _Place) -> Iterable[str]:
-    if len(place) == 1:
-        return list(toml_keys(cls))
-    return list(get_args(cls.model_fields[str(place[0])].annotation)[0].model_fields)
+    return list(toml_keys(cls) if len(place) == 1 else _table(cls, place))
+
+
+def _must(cls: type[BaseSettings], place: _Place) -> str:
+    """Return what a value must be: as its key in a table of tables says, else as the whole setting does."""
+    whole = settings_of(cls)[str(place[0])]
+    table = _table(cls, place) if len(place) == _IN_A_TABLE else {}
+    said = (marker for field, info in table.items() if place[-1] in {field, info.alias} for marker in info.metadata)
+    return next((marker for marker in said if isinstance(marker, Setting)), whole).must
+
+
+def _table(cls: type[BaseSettings], place: _Place) -> dict[str, FieldInfo]:
+    fields: dict[str, FieldInfo] = get_args(cls.model_fields[str(place[0])].annotation)[0].model_fields
+    return fields

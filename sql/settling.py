@@ -22,8 +22,10 @@ class RecentWake:
     age_s: float
 
 
-async def complete_jobs(session: Session, jobs: Sequence[Job], outcome: Outcome, since_delivery_s: float) -> set[UUID]:
-    """End jobs as done; return which are."""
+async def complete_jobs(
+    session: Session, jobs: Sequence[Job], outcome: Outcome, since_delivery_s: float | None
+) -> set[UUID]:
+    """End jobs as done; return which are. Without `since_delivery_s` they were never delivered."""
     rows = await session.fetch(
         "select * from agent_vault.complete_jobs(%s, %s, %s, %s)", [*_claims(jobs), Jsonb(outcome), since_delivery_s]
     )
@@ -34,6 +36,14 @@ async def release_jobs(session: Session, jobs: Sequence[Job], delay_s: float, re
     """Give jobs back, their attempts uncounted; return which were."""
     rows = await session.fetch(
         "select * from agent_vault.release_jobs(%s, %s, %s, %s)", [*_claims(jobs), delay_s, reason]
+    )
+    return {row[0] for row in rows}
+
+
+async def fail_jobs(session: Session, jobs: Sequence[Job], error: str, outcome: Outcome) -> set[UUID]:
+    """End jobs as failed, for a reason that no retry mends; return which are."""
+    rows = await session.fetch(
+        "select * from agent_vault.fail_jobs(%s, %s, %s, %s)", [*_claims(jobs), error, Jsonb(outcome)]
     )
     return {row[0] for row in rows}
 
@@ -63,9 +73,13 @@ async def await_handling(
     return dict(rows)
 
 
-async def resend_unhandled(session: Session, daemon: str, queues: Sequence[str]) -> int:
-    """Queue what a daemon of this name sent, and what is not handled, again at once; return how many."""
-    return int((await session.fetch("select agent_vault.resend_unhandled(%s, %s)", [daemon, list(queues)]))[0][0])
+async def resend_unhandled(session: Session, daemon: str, queues: Sequence[str], up_s: float) -> int:
+    """Queue what a daemon of this name sent, and what is not handled, again at once; return how many.
+
+    Only what it sent more than `up_s` seconds ago: the gateway's process has been running for so long.
+    """
+    rows = await session.fetch("select agent_vault.resend_unhandled(%s, %s, %s)", [daemon, list(queues), up_s])
+    return int(rows[0][0])
 
 
 async def recent_wakes(session: Session, daemon: str, within_s: float) -> list[RecentWake]:

@@ -18,8 +18,9 @@ QUIET = {"poll_s": 0, "pulse_s": 300}  # no poll, and the pulse at its longest: 
 
 
 def environment(dsn: str, gateway_url: str, *, token: str = TOKEN, **settings: object) -> dict[str, str]:
-    """What a daemon needs to start; settings go by the name behind DAEMON_."""
-    named = {f"DAEMON_{name.upper()}": str(value) for name, value in {"name": NAME, **settings}.items()}
+    """What a daemon needs to start; settings go by the name behind DAEMON_, and pacing is off unless it is tested."""
+    usual = {"name": NAME, "pacing": "off"}
+    named = {f"DAEMON_{name.upper()}": str(value) for name, value in {**usual, **settings}.items()}
     return {"DATABASE_URL": dsn, "OPENCLAW_HOOK_TOKEN": token, "GATEWAY_HTTP_URL": gateway_url, **named}
 
 
@@ -36,11 +37,11 @@ async def idle(program: Program) -> None:
 def insert(database: psycopg.Connection, count: int = 1, text: str = "hello", **columns: object) -> list[uuid.UUID]:
     """Put jobs in with one plain insert; their texts are numbered, unless there is a payload among the columns."""
     ids = [uuid.uuid4() for _ in range(count)]
-    payload = columns.pop("payload", None)
+    payload, kind = columns.pop("payload", None), columns.pop("type", "CHAT")
     rows = [
         (
             job_id,
-            "CHAT",
+            kind,
             json.dumps(payload if payload is not None else {"text": f"{text} {number}"}),
             *columns.values(),
         )

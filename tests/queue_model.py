@@ -16,7 +16,7 @@ MOVES = frozenset(
         "agent_vault.cancel_job",
         "agent_vault.complete_jobs",
         "agent_vault.extend_jobs",
-        "agent_vault.fail_job",
+        "agent_vault.fail_jobs",
         "agent_vault.handle_event",
         "agent_vault.lease_jobs",
         "agent_vault.release_jobs",

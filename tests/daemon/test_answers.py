@@ -13,12 +13,14 @@ from daemon.answers import (
     Verdict,
     answered,
     excerpt,
+    hung_up,
     probed,
-    remedy,
     retry_after_s,
     unanswered,
+    uptime_s,
     verdict_of,
 )
+from daemon.remedies import remedy
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 TOKEN = "hook-token-of-this-test"
@@ -84,6 +86,124 @@ def test_an_excerpt_is_one_short_printable_line_without_the_token(expected: str,
     assert expected == excerpt(text, TOKEN)
 
 
+@pytest.mark.parametrize(
+    ("expected", "error"),
+    [
+        (Verdict.REJECTED, "text required"),
+        (Verdict.REJECTED, "Message required"),
+        (Verdict.REJECTED, "payload too large"),
+        (Verdict.REJECTED, "Unexpected token '<', \"<html>\" is not valid JSON"),
+        (Verdict.ROUTE_REFUSED, 'unknown agentId "text required"'),
+        (Verdict.ROUTE_REFUSED, 'unknown agentId "json"'),
+        (Verdict.ROUTE_REFUSED, "agentId is not allowed by hooks.allowedAgentIds"),
+        (Verdict.ROUTE_REFUSED, "sessionKey is disabled for externally supplied hook payload values; set hooks."),
+        (Verdict.ROUTE_REFUSED, "sessionKey must start with one of: hook:"),
+        (Verdict.ROUTE_REFUSED, "sessionKey requires mode=now"),
+        (Verdict.ROUTE_REFUSED, "channel must be last|telegram"),
+        (Verdict.ROUTE_REFUSED, "model required"),
+        (Verdict.REJECTED, "not this one"),
+        (Verdict.REJECTED, ""),
+    ],
+)
+def test_a_400_that_speaks_of_agent_or_session_is_the_routes_fault(expected: Verdict, error: str) -> None:
+    """It would refuse each event of the route, and none of them may be lost for it; any other is this payload's."""
+    answer = answered(400, json.dumps({"ok": False, "error": error}).encode(), None, token=TOKEN, now=NOW)
+    assert expected is answer.verdict
+    if expected is Verdict.ROUTE_REFUSED:
+        line = remedy(answer, URL_, "/hooks")
+        assert line.startswith(f"route refused by {URL_} (400, {answer.detail}): correct [[routes]] in the daemon's")
+
+
+RUN = {"ok": True, "runId": "run-1"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "body"),
+    [
+        (Answer(Verdict.ACCEPTED, 200, run_id="run-1"), RUN),
+        (Answer(Verdict.ACCEPTED, 200, run_id="run-1", completion="ok"), {**RUN, "completion": {"status": "ok"}}),
+        (
+            Answer(Verdict.FAILED, 200, "the agent's run ended with error", 310, run_id="run-1", completion="error"),
+            {**RUN, "completion": {"status": "error"}},
+        ),
+        (
+            Answer(Verdict.FAILED, 200, "the agent's run ended with a [token]", 310, completion="a [token]"),
+            {"ok": True, "runId": 7, "completion": {"status": f"a\n{TOKEN}"}},
+        ),
+        (
+            Answer(Verdict.FAILED, 200, "the agent's run ended with no status", 310, completion="no status"),
+            {"ok": True, "completion": {}},
+        ),
+        (Answer(Verdict.ACCEPTED, 200), {"ok": True, "completion": "ok"}),
+    ],
+)
+def test_a_run_is_delivery_only_where_it_ended_well(expected: Answer, body: object) -> None:
+    """A 200 may stand for an error; the gateway gives that one again for 300 s, so a retry comes after them."""
+    for status in (200, 202):
+        answer = answered(status, json.dumps(body).encode(), None, token=TOKEN, now=NOW)
+        assert replace(expected, status=status) == answer
+
+
+def test_a_longer_retry_after_of_a_failed_run_counts() -> None:
+    """310 s is the least."""
+    body = json.dumps({**RUN, "completion": {"status": "error"}}).encode()
+    assert 900 == answered(200, body, "900", token=TOKEN, now=NOW).retry_after_s
+
+
+@pytest.mark.parametrize(("expected", "header"), [(15, None), (15, "1"), (60, "60")])
+def test_a_run_that_could_not_begin_is_postponed(expected: float, header: str | None) -> None:
+    """The gateway is well and busy: no reason to pause other deliveries."""
+    error = "hook agent run did not start before admission timeout"
+    answer = answered(
+        503, json.dumps({"ok": False, "error": error, "runId": "r"}).encode(), header, token=TOKEN, now=NOW
+    )
+    assert Answer(Verdict.POSTPONED, 503, error, expected, run_id="r") == answer
+
+
+@pytest.mark.parametrize(
+    ("expected", "error"),
+    [
+        (Answer(Verdict.FAILED, detail="no completion within 630 s"), TimeoutError()),
+        (Answer(Verdict.FAILED, detail="no completion within 630 s"), aiohttp.SocketTimeoutError()),
+        (Answer(Verdict.UNAVAILABLE, detail="ConnectionTimeoutError"), aiohttp.ConnectionTimeoutError()),
+        (
+            Answer(Verdict.UNAVAILABLE, detail="ServerDisconnectedError", may_be_taken=True),
+            aiohttp.ServerDisconnectedError(""),
+        ),
+    ],
+)
+def test_only_a_run_that_was_begun_can_be_late(expected: Answer, error: Exception) -> None:
+    """Before the connection there is nothing to wait for, and one that breaks tells nothing of the run."""
+    assert expected == unanswered(error, token=TOKEN, awaited_s=630)
+
+
+@pytest.mark.parametrize(
+    ("expected", "body"),
+    [
+        (691.113, b'{"ready":true,"uptimeMs":691113}'),
+        (0, b'{"ready":false,"uptimeMs":0}'),
+        (None, b'{"ready":true}'),
+        (None, b'{"uptimeMs":true}'),
+        (None, b'{"uptimeMs":-1}'),
+        (None, b'{"uptimeMs":"9"}'),
+        (None, b'{"uptimeMs":NaN}'),
+        (None, b'{"uptimeMs":Infinity}'),
+        (None, b'{"uptimeMs":1' + b"0" * 400 + b"}"),
+        (None, b"Not Found"),
+        (None, b"\xff"),
+    ],
+)
+def test_the_age_of_the_gateways_process(expected: float | None, body: bytes) -> None:
+    """A number of milliseconds, ready or not; anything else tells nothing."""
+    assert expected == uptime_s(body)
+
+
+def test_a_call_that_we_gave_up() -> None:
+    """It says so, and waits for nothing."""
+    expected = Answer(Verdict.POSTPONED, detail="the daemon stops before the agent's run is over", posts=0)
+    assert expected == hung_up(posts=0)
+
+
 def test_an_excerpt_without_a_token_is_left_whole() -> None:
     """An empty token must not be found between all letters."""
     assert excerpt("no token", "") == "no token"
@@ -133,13 +253,14 @@ def test_an_accepted_answer_tells_what_became_of_the_event(outcome: str | None, 
 @pytest.mark.parametrize(
     ("expected", "error"),
     [
-        (Answer(Verdict.UNAVAILABLE, detail="TimeoutError"), TimeoutError()),
-        (Answer(Verdict.UNAVAILABLE, detail="OSError: no [token]"), OSError(f"no {TOKEN}")),
+        (Answer(Verdict.UNAVAILABLE, detail="TimeoutError", may_be_taken=True), TimeoutError()),
+        (Answer(Verdict.UNAVAILABLE, detail="OSError: no [token]", may_be_taken=True), OSError(f"no {TOKEN}")),
+        (Answer(Verdict.UNAVAILABLE, detail="ConnectionTimeoutError"), aiohttp.ConnectionTimeoutError()),
         (Answer(Verdict.MISCONFIGURED, detail="InvalidURL: nowhere"), aiohttp.InvalidURL(URL("nowhere"))),
     ],
 )
 def test_a_transports_error_is_named(expected: Answer, error: Exception) -> None:
-    """The error's name comes first; a malformed URL is one that no retry heals."""
+    """The error's name comes first; a malformed URL is one that no retry heals, and nothing was sent to it."""
     assert expected == unanswered(error, token=TOKEN)
 
 
@@ -148,6 +269,7 @@ def test_a_transports_error_is_named(expected: Answer, error: Exception) -> None
     [
         (Verdict.ACCEPTED, Answer(Verdict.REJECTED, 400, detail="text required")),
         (Verdict.MISCONFIGURED, Answer(Verdict.REJECTED, 400, detail="Bad Request")),
+        (Verdict.MISCONFIGURED, Answer(Verdict.ROUTE_REFUSED, 400, detail="unknown agentId")),
         (Verdict.MISCONFIGURED, Answer(Verdict.REJECTED, 413, detail="text required")),
         (Verdict.MISCONFIGURED, Answer(Verdict.MISCONFIGURED, 401)),
         (Verdict.UNAVAILABLE, Answer(Verdict.UNAVAILABLE, 503)),

@@ -12,6 +12,7 @@ from pytest_aiohttp import AiohttpServer
 
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
+from daemon.routes import Route
 
 TOKEN = "hook-token-of-this-test"
 QUEUED = '{"ok":true,"mode":"now","eventOutcome":"queued"}'
@@ -69,6 +70,12 @@ ROWS: Iterable[tuple[Answer, tuple[int, str] | tuple[int, str, dict[str, str]]]]
     (Answer(Verdict.ACCEPTED, 200, event_outcome="queued"), (200, QUEUED)),
     (Answer(Verdict.ACCEPTED, 202), (202, '{"ok":true}')),
     (Answer(Verdict.REJECTED, 400, "text required"), (400, '{"ok":false,"error":"text required"}')),
+    (Answer(Verdict.REJECTED, 400, "message required"), (400, '{"ok":false,"error":"message required"}')),
+    (
+        Answer(Verdict.ROUTE_REFUSED, 400, 'unknown agentId "nope"'),
+        (400, '{"ok":false,"error":"unknown agentId \\"nope\\""}'),
+    ),
+    (Answer(Verdict.REJECTED, 400, "Bad Request"), (400, "Bad Request")),
     (Answer(Verdict.REJECTED, 413, "payload too large"), (413, '{"error":"payload too large"}')),
     (Answer(Verdict.REJECTED, 422, "no"), (422, "no")),
     (Answer(Verdict.MISCONFIGURED, 401, "Unauthorized"), (401, "Unauthorized")),
@@ -113,13 +120,13 @@ async def test_a_wake_is_one_authorised_json_post(aiohttp_server: AiohttpServer)
     """Path, token and body are the gateway's, and no header makes it think of a proxy."""
     url, script = await scripted(aiohttp_server, (200, QUEUED))
     async with client(f"{url}/") as gateway:
-        await gateway.wake("12 new triggers é \U0001f514", mode="next-heartbeat")
+        await gateway.wake("12 new triggers é \U0001f514", route=Route(mode="next-heartbeat", agent_id="ops"))
     (sent,) = script.requests
     assert ("POST", "/hooks/wake") == (sent.method, sent.path_qs)
     assert sent.headers["Authorization"] == f"Bearer {TOKEN}"
     assert sent.content_type == "application/json"
     assert not [name for name in sent.headers if name.lower().startswith(("x-forwarded", "cookie", "proxy"))]
-    assert script.bodies == [{"text": "12 new triggers é \U0001f514", "mode": "next-heartbeat"}]
+    assert script.bodies == [{"text": "12 new triggers é \U0001f514", "mode": "next-heartbeat", "agentId": "ops"}]
 
 
 async def test_two_503s_and_a_200_are_three_posts_of_one_call(aiohttp_server: AiohttpServer) -> None:

@@ -164,7 +164,7 @@ async def test_a_gateway_that_comes_up_is_reached_within_the_call() -> None:
         await next(talks)(reader, writer)
 
     async with listening(talk) as socket, client(socket.url, retry_s=30) as gateway:
-        assert Answer(Verdict.ACCEPTED, 200, posts=3) == await gateway.wake("hello")
+        assert Answer(Verdict.ACCEPTED, 200, posts=3, may_be_taken=True) == await gateway.wake("hello")
 
 
 async def test_a_connection_that_the_gateway_closes_is_not_used_again() -> None:

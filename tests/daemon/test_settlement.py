@@ -1,6 +1,7 @@
 """What becomes of a job after the gateway's answer, in the database and in the log."""
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +16,11 @@ from structlog.testing import capture_logs
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
 from daemon.leases import Leases
+from daemon.pacing import Digest, Routed
 from daemon.pause import Pause
+from daemon.routes import DEFAULT, Route
 from daemon.settlement import Settlement
+from daemon.until_heard import UntilHeard
 from notifier import backoff
 from sql import jobs
 from sql.session import Session
@@ -30,12 +34,22 @@ def longest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def settle(session: Session, job: jobs.Job, answer: Answer, *, patience_s: float = 60) -> None:
     """Settle a held job; the gateway is not asked anything."""
+    await settle_all(session, [job], answer, patience_s=patience_s)
+
+
+async def settle_all(
+    session: Session, held: Sequence[jobs.Job], answer: Answer, *, route: Route = DEFAULT, patience_s: float = 60
+) -> list[float]:
+    """Settle held jobs that went out together; return for how many seconds a job is awaited."""
     gateway = Gateway("http://127.0.0.1:18789", "/hooks", "token")
-    leases = Leases(session, "me", lease_s=60, slots=1)
-    leases.hold(job)
-    await Settlement(session, leases, Pause(gateway, asyncio.Event()), gateway, patience_s=patience_s).settle(
-        job, answer
-    )
+    leases = Leases(session, "me", lease_s=60, slots=len(held))
+    for job in held:
+        leases.hold(job)
+    until_heard = UntilHeard(leases, patience_s=patience_s)
+    expected: list[float] = []
+    settlement = Settlement(session, until_heard, Pause(gateway, asyncio.Event()), gateway, expected.append)
+    await settlement.settle(Digest(tuple(Routed(job, route) for job in held)), answer)
+    return expected
 
 
 async def claim(session: Session) -> jobs.Job:
@@ -112,7 +126,7 @@ async def test_a_database_that_refuses_the_call_gets_the_job_back(
     """What no waiting mends is given up, in a line: the lease lapses and the job goes on from there."""
     (job_id,) = insert(database)
     job = await claim(session)
-    database.execute("alter function agent_vault.complete_job rename to gone")
+    database.execute("alter function agent_vault.complete_jobs rename to gone")
     with capture_logs() as lines:
         await settle(session, job, Answer(Verdict.ACCEPTED, 200), patience_s=0.1)
     assert [("job_not_settled", job_id), ("job_given_up", job_id)] == [
@@ -142,7 +156,10 @@ async def test_accepted_is_done_with_the_outcome(
     async with daemon(dsn, fake.url, tmp_path) as program:
         await program.event("job_delivered", job_id=str(job_id), learning_id=None)
     done = row(database, job_id)
-    assert {"status": 200, "event_outcome": "queued", "detail": None, "posts": 1} == done["outcome"]
+    assert {
+        "status": 200, "event_outcome": "queued", "detail": None, "posts": 1, "jobs": 1,
+        "session": "agent:main:main", "wake": f"{job_id}/1",
+    } == done["outcome"]  # fmt: skip
     assert ("done", None, None) == (done["status"], done["last_error"], done["lease_until"])
     assert done["locked_at"] <= done["delivered_at"] <= done["finished_at"]
 
@@ -162,6 +179,39 @@ async def test_a_refused_payload_is_a_dead_letter(
     assert (1, f"{status}: not this one") == (failed["attempts"], failed["last_error"])
     assert (status, "not this one") == (failed["outcome"]["status"], failed["outcome"]["detail"])
     assert failed["finished_at"]
+
+
+async def test_a_refused_route_fails_no_event(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """What the gateway refuses of a route is a person's to mend: said with the remedy, nothing spent, tried again."""
+    fake.answers = [(400, '{"ok":false,"error":"agentId is required when multiple agents are configured"}')]
+    (job_id,) = insert(database)
+    async with daemon(dsn, fake.url, tmp_path) as program:
+        refused = await program.event("route_refused", route="*")
+        await program.event("job_released", job_id=str(job_id))
+        waiting = row(database, job_id)
+        assert ("queued", 0, timedelta(seconds=30)) == (
+            waiting["status"], waiting["attempts"], waiting["run_at"] - waiting["updated_at"],
+        )  # fmt: skip
+        database.execute("update public.jobs set run_at = now()")
+        await program.event("job_delivered", job_id=str(job_id), attempt=1)
+    assert "agentId is required when multiple agents are configured): correct [[routes]]" in refused["remedy"]
+    assert "gateway_paused" not in program.text
+
+
+@pytest.mark.parametrize(("retry_after_s", "delay_s"), [(None, 0), (15.0, 15)])
+async def test_a_postponed_job_spends_nothing(
+    session: Session, database: psycopg.Connection, retry_after_s: float | None, delay_s: int
+) -> None:
+    """Our own stop gives it back at once, a crowded gateway later; neither pauses deliveries."""
+    (job_id,) = insert(database, attempts=2)
+    with capture_logs() as lines:
+        await settle(session, await claim(session), Answer(Verdict.POSTPONED, detail="no", retry_after_s=retry_after_s))
+    waiting = row(database, job_id)
+    assert ("queued", 2, "no") == (waiting["status"], waiting["attempts"], waiting["last_error"])
+    assert timedelta(seconds=delay_s) == waiting["run_at"] - waiting["updated_at"]
+    assert ["job_released"] == [line["event"] for line in lines]
 
 
 async def test_a_failed_turn_is_tried_again_by_itself(
@@ -194,3 +244,55 @@ async def test_a_turn_that_always_fails_becomes_a_dead_letter(
     assert ("failed", 3, "500: hook failed") == (failed["status"], failed["attempts"], failed["last_error"])
     assert 3 == len(fake.posts)
     assert "gateway_paused" not in program.text
+
+
+REFUSING = """
+create function refuse() returns trigger language plpgsql as
+$$ begin if new.type = 'POISON' and new.status = 'done' then raise exception 'not this one'; end if; return new; end $$;
+create trigger refusing before update on public.jobs for each row execute function refuse()
+"""
+
+
+async def test_a_job_that_the_database_refuses_fails_no_neighbour(
+    session: Session, database: psycopg.Connection
+) -> None:
+    """Of a digest that cannot be completed in one call each job is completed alone."""
+    good, (bad,) = insert(database, 3), insert(database, 1, type="POISON")
+    held = await jobs.claim_jobs(session, "default", "me", 10, 60)
+    database.execute(REFUSING)
+    with capture_logs() as lines:
+        await settle_all(session, held, Answer(Verdict.ACCEPTED, 200), patience_s=0.1)
+    assert {str(job_id): "done" for job_id in good} | {str(bad): "processing"} == dict(
+        database.execute("select id::text, status from public.jobs").fetchall()
+    )
+    assert [bad] == [line["job_id"] for line in lines if line["event"] == "job_given_up"]
+
+
+async def test_a_stale_job_of_a_digest_is_skipped(session: Session, database: psycopg.Connection) -> None:
+    """Each verdict settles the neighbours, and tells of the one that is another's."""
+    for verdict in Verdict:
+        insert(database, 3)
+        held = await jobs.claim_jobs(session, "default", "me", 10, 60)
+        database.execute("update public.jobs set claims = claims + 1 where id = %s", [held[1].id])
+        with capture_logs() as lines:
+            await settle_all(session, held, Answer(verdict, 200, "x"))
+        assert [held[1].id] == [line["job_id"] for line in lines if line["event"] == "lease_lost"]
+        rest = [row(database, job.id)["status"] for job in (held[0], held[2])]
+        assert "processing" not in rest
+        database.execute("delete from public.jobs")
+
+
+async def test_what_must_be_handled_stays_leased(session: Session, database: psycopg.Connection) -> None:
+    """The gateway's 2xx does not end it: its lease ends with the agent's time, and the watch is told."""
+    (job_id,) = insert(database, learning_id=uuid.uuid4())
+    (own,) = insert(database)
+    held = await jobs.claim_jobs(session, "default", "me", 10, 60)
+    route = Route(complete_when="handled", handle_within_s=600)
+    with capture_logs() as lines:
+        expected = await settle_all(session, held, Answer(Verdict.ACCEPTED, 200), route=route)
+    waiting = row(database, job_id)
+    assert ("processing", True) == (waiting["status"], waiting["awaits_handling"])
+    assert timedelta(seconds=600) == waiting["lease_until"] - waiting["updated_at"]
+    assert "done" == row(database, own)["status"]  # no event: there is nothing to be read
+    assert [600] == expected
+    assert {"job_awaits_handling", "job_delivered"} == {line["event"] for line in lines}

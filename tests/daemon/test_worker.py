@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 import pytest
 from daemons import QUIET, become, daemon, idle, insert, row
-from gateways import FakeGateway, gateway
+from gateways import FakeGateway, HoldsTheFirst, gateway
 from programs import until
 
 from daemon.gateway import Gateway
+from daemon.pacing import Pacer
+from daemon.routes import choose_route
 from daemon.worker import Worker
 from notifier.presence import Presence
 from notifier.sleep import SleepWatch
@@ -39,20 +41,6 @@ $$
 """
 
 
-class HoldsTheFirst(asyncio.Event):
-    """An event that only the first who comes waits for."""
-
-    def __init__(self) -> None:
-        """Begin with nobody there."""
-        super().__init__()
-        self._came = 0
-
-    async def wait(self) -> Literal[True]:
-        """Hold the first."""
-        self._came += 1
-        return await super().wait() if self._came == 1 else True
-
-
 class EmptyHanded(Session):
     """A session that finds no job; something happens during its first claim, and the daemon ends after the second."""
 
@@ -68,6 +56,10 @@ class EmptyHanded(Session):
         del arguments
         if "schema_version" in query:
             return [(latest(),)]
+        if "recent_wakes" in query:
+            return []
+        if "awaited" in query or "awaiting" in query:
+            return [(None,)]
         if "claim_jobs" not in query:
             return [(datetime.now(UTC), False, None)]
         self.claims += 1
@@ -86,7 +78,10 @@ async def test_a_ring_during_the_claim_makes_another() -> None:
     gateway = Gateway("http://127.0.0.1:18789", "/hooks", "token")
     presence = Presence(Identity("me", "1"), ["default"])
     presence.taken = presence.tried = True
-    await Worker(session, gateway, waker, stop, presence, sleep=SleepWatch(), lease_s=60, concurrency=1).run()
+    pacer = Pacer(lambda kind: choose_route((), kind))
+    await Worker(
+        session, gateway, waker, stop, presence, pacer=pacer, sleep=SleepWatch(), lease_s=60, concurrency=1
+    ).run()
     assert 2 == session.claims
 
 

@@ -178,9 +178,19 @@ async def test_a_new_run_leaves_it_to_the_agent(session: Session) -> None:
     (held,) = await claim(session, limit=1)
     await take_name(session, Identity("mac", "2", 0), ["default"], listens=False)
     assert [held.id] == [job.id for job in await claim(session, worker="mac/2")]
-    assert 1 == await settling.resend_unhandled(session, "mac", ["default"])
+    assert 1 == await settling.resend_unhandled(session, "mac", ["default"], 0)
     (again,) = await claim(session, worker="mac/2")
     assert (2, 0, True) == (again.attempts, again.lapses, again.sent_before)
+
+
+async def test_a_gateway_that_is_older_than_a_wake_still_has_it(session: Session, database: psycopg.Connection) -> None:
+    """Only what was sent before its process began is sent again."""
+    await events(session, 2)
+    (early,), (late,) = await send(session, limit=1), await send(session, limit=1)
+    database.execute("update public.jobs set delivered_at = now() - interval '10 minutes' where id = %s", [early.id])
+    assert 0 == await settling.resend_unhandled(session, "mac", ["default"], 3600)
+    assert 1 == await settling.resend_unhandled(session, "mac", ["default"], 60)
+    assert ["queued", "processing"] == [state(database, one.id)[0] for one in (early, late)]
 
 
 async def test_the_gateway_restarts(session: Session, database: psycopg.Connection) -> None:
@@ -191,8 +201,8 @@ async def test_the_gateway_restarts(session: Session, database: psycopg.Connecti
     (others,) = await send(session, worker="mini/1")
     (mail,) = await send(session, queue="mail")
     await handle_event(session, first, "read")
-    assert 0 == await settling.resend_unhandled(session, "mini", ["mail"])
-    assert 1 == await settling.resend_unhandled(session, "mac", ["default"])
+    assert 0 == await settling.resend_unhandled(session, "mini", ["mail"], 0)
+    assert 1 == await settling.resend_unhandled(session, "mac", ["default"], 0)
     assert [("done", False), ("queued", False)] == [state(database, one)[:2] for one in sent]
     assert [("processing", True)] * 2 == [state(database, one.id)[:2] for one in (others, mail)]
     again = letters.job(database, sent[1])
@@ -310,7 +320,7 @@ async def test_recent_wakes(session: Session) -> None:
     found = {(one.session, one.wake): one.age_s for one in await settling.recent_wakes(session, "mac", 60)}
     assert {("main", "two"), ("main", "done"), ("main", "mail")} == found.keys()
     assert 0 <= found["main", "two"] < 5 <= found["main", "done"] < 60
-    await settling.resend_unhandled(session, "mac", ["mail", "default"])
+    await settling.resend_unhandled(session, "mac", ["mail", "default"], 0)
     assert 3 == len(await settling.recent_wakes(session, "mac", 60))
     await claim(session)
     assert 3 == len(await settling.recent_wakes(session, "mac", 60))
@@ -360,7 +370,7 @@ async def test_several_jobs_are_locked_in_the_order_of_their_ids(
         "await_handling": lambda: settling.await_handling(session, claimed, SENT, 0, 900),
         "complete_jobs": lambda: settling.complete_jobs(session, claimed, SENT, 0),
         "extend_jobs": lambda: jobs.extend_jobs(session, "mac/1", claimed, 60),
-        "resend_unhandled": lambda: settling.resend_unhandled(session, "mac", ["default"]),
+        "resend_unhandled": lambda: settling.resend_unhandled(session, "mac", ["default"], 0),
     }
     lock = "select from public.jobs where id = %s for update nowait"
     with psycopg.connect(dsn) as other:

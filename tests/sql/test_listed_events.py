@@ -131,8 +131,9 @@ BOUNDED: dict[str, tuple[str, Callable[[uuid.UUID], list[Any]]]] = {
     "await": ("select * from agent_vault.await_handling(array[%s], '{1}', '{}', 0, 60)", lambda one: [one]),
     "complete": ("select * from agent_vault.complete_jobs(array[%s], '{1}', '{}', 0)", lambda one: [one]),
     "retry": ("select * from agent_vault.retry_jobs(array[%s], '{1}', 0, '', '{}')", lambda one: [one]),
+    "fail": ("select * from agent_vault.fail_jobs(array[%s], '{1}', '', '{}')", lambda one: [one]),
     "release": ("select * from agent_vault.release_jobs(array[%s], '{1}', 0, '')", lambda one: [one]),
-    "resend": ("select agent_vault.resend_unhandled('mac', '{default}')", lambda _: []),
+    "resend": ("select agent_vault.resend_unhandled('mac', '{default}', 0)", lambda _: []),
     "until": ("select agent_vault.awaiting_until('mac', '{default}')", lambda _: []),
     "wakes": ("select * from agent_vault.recent_wakes('mac', 60)", lambda _: []),
 }

@@ -56,6 +56,7 @@ MAX_RUNS = 6
 PASSING_S = [1, 4, 16, 31, 61, 901, 5000]
 LEASES_S = [5, 60]
 DELAYS_S = [0, 0, -1, 30]
+BEGAN_NOW_S = -1.0  # a gateway so young that it has none of the wakes
 
 T = TypeVar("T")
 
@@ -218,11 +219,16 @@ class Workers(RuleBasedStateMachine):
             return
         held = list({one.key: one for one in [draw("claim", self.held[::-1]) for _ in range(3)]}.values())
         batch, keys, outcome = [one.job for one in held], [one.key for one in held], {"how": "many"}
-        how, delay_s = draw("how", ["complete", "retry", "release"]), draw("delay_s", DELAYS_S)
+        how, delay_s = draw("how", SETTLEMENTS), draw("delay_s", DELAYS_S)
         if how == "complete":
             self.make(
                 settling.complete_jobs(self.calls, batch, outcome, 0),
                 lambda: {job_id for job_id, claims in keys if self.model.complete(job_id, claims, outcome) is None},
+            )
+        elif how == "fail":
+            self.make(
+                settling.fail_jobs(self.calls, batch, "400", outcome),
+                lambda: {job_id for job_id, claims in keys if self.model.fail(job_id, claims, outcome) is None},
             )
         elif how == "retry":
             self.make(
@@ -277,7 +283,7 @@ class Workers(RuleBasedStateMachine):
                 self.uncounted[job_id] += 1  # no budget is looked at
             return len(resent)
 
-        self.make(settling.resend_unhandled(self.calls, daemon, queues), predict)
+        self.make(settling.resend_unhandled(self.calls, daemon, queues, BEGAN_NOW_S), predict)
 
     def release_unheld(self, draw: Draw) -> None:
         """A worker gives back what it never heard of."""

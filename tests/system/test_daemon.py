@@ -168,7 +168,7 @@ async def test_every_line_is_one_json_object(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:
     """Also when the gateway answers nonsense, the database breaks off and a signal comes: jq reads it all."""
-    fake.answers = [(500, "\x00 no\n\u2028{"), (400, '"'), (503, "\xff")]
+    fake.answers = [(500, "\x00 no\n\u2028{"), (413, '"'), (503, "\xff")]
     insert(database, 5, text='"\n\\ \U0001f514')
     async with daemon(dsn, fake.url, tmp_path, log_level="debug", concurrency=1) as program:
         await program.event("job_retried")

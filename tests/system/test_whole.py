@@ -1,9 +1,6 @@
 """The whole way of a delivery: Composio's signed POST, the vault, the database, the daemon, the gateway."""
 
-import json
 import os
-import time
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,27 +9,9 @@ import psycopg
 import pytest
 from daemons import counts, daemon, row
 from gateways import gateway
-from programs import Program, run, until
-
-from vault.sender import Receipt, sample_messages, send
-
-SECRET = "composio-secret-of-the-tests"
-SLUG = "GMAIL_NEW_GMAIL_MESSAGE"
-REAL = ("OPENCLAW_URL", "OPENCLAW_HOOK_TOKEN", "OPENCLAW_PROMPTS")
-THROTTLED_S = 180.0  # the real gateway starts turns at least 30 s apart
-
-
-def vault(dsn: str, home: Path) -> AbstractAsyncContextManager[Program]:
-    """Run the vault on a free port."""
-    env = {"DATABASE_URL": dsn, "COMPOSIO_WEBHOOK_SECRET": SECRET, "VAULT_PORT": "0"}
-    return run("vault", "serve", env=env, home=home)
-
-
-async def deliver(serving: Program, count: int = 1) -> list[Receipt]:
-    """Send signed deliveries as Composio does, each with its own id."""
-    port = (await serving.event("vault_listening"))["port"]
-    url = f"http://127.0.0.1:{port}/agent-vault/composio/webhook"
-    return await send(url, SECRET, sample_messages(SLUG, count, now=time.time()))
+from programs import until
+from real_gateway import ASKED, Prompts, unless_set
+from webhooks import SLUG, deliver, vault
 
 
 def job_of(database: psycopg.Connection, learning_id: str) -> dict[str, Any]:
@@ -85,22 +64,13 @@ async def test_events_wait_for_a_daemon_that_is_stopped(dsn: str, database: psyc
 
 
 @pytest.mark.gateway
-@pytest.mark.skipif(
-    not all(os.environ.get(name) for name in REAL),
-    reason=f"needs a real OpenClaw gateway: set {', '.join(REAL)} (a JSON-lines file of what its model was asked)",
-)
+@unless_set(ASKED)
 async def test_the_real_gateways_model_is_told(dsn: str, database: psycopg.Connection, tmp_path: Path) -> None:
     """A 200 of the gateway is not arrival: the event's text stands in a prompt that its model got."""
-    url, token, prompts = (os.environ[name] for name in REAL)
+    url, token, log = (os.environ[name] for name in ASKED)
+    prompts = Prompts(Path(log))
     async with vault(dsn, tmp_path) as serving, daemon(dsn, url, tmp_path, token=token) as program:
         (receipt,) = await deliver(serving)
         delivered = await program.event("job_delivered")
-    text = woken(receipt.answer["learning_id"], UUID(delivered["job_id"]))
-    await until(lambda: text in prompted(Path(prompts)), f"a prompt with {text}", THROTTLED_S)
+    await prompts.hold([woken(receipt.answer["learning_id"], UUID(delivered["job_id"]))])
     assert "done" == job_of(database, receipt.answer["learning_id"])["status"]
-
-
-def prompted(log: Path) -> str:
-    """All texts that the model got; the last line may still be in the writing."""
-    lines = [line for line in log.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    return "\n".join(json.dumps(json.loads(line)["messages"], ensure_ascii=False) for line in lines)

@@ -1,0 +1,158 @@
+"""How the daemon comes by its jobs: sure of schema, name and earlier claims, from each queue in turn."""
+
+import asyncio
+from collections import deque
+from datetime import datetime, timedelta
+
+import psycopg
+import structlog
+
+from daemon.leases import Leases
+from daemon.pacing import Pacer
+from daemon.watch import GatewayWatch
+from notifier.backoff import full_jitter_s
+from notifier.complaint import Complaint, one_line
+from notifier.presence import Presence
+from notifier.sleep import Moment
+from notifier.waker import Waker
+from sql import jobs, settling
+from sql.jobs import Job
+from sql.migrate import SchemaTooOldError, require_version
+from sql.names import NameTakenError
+from sql.session import Session
+
+FIRST_RETRY_S = 0.1
+LONGEST_RETRY_S = 5.0
+TAKEN_MS = 100.0
+SUSPECT_MS = 1_000.0
+CLAIM_S = 4.0  # less than the statement's deadline: what comes later than this is given up, and must take nothing
+
+log = structlog.get_logger()
+
+
+class Claiming:
+    """Claims for one daemon, and sets the waker's clock where there is nothing to claim."""
+
+    def __init__(  # noqa: PLR0913 - its parts, wired by the worker
+        self,
+        session: Session,
+        waker: Waker,
+        stop: asyncio.Event,
+        presence: Presence,
+        leases: Leases,
+        *,
+        pacer: Pacer,
+        watch: GatewayWatch,
+        lease_s: float,
+    ) -> None:
+        """Take the parts; what the presence says of this daemon stands in locked_by."""
+        self._session = session
+        self._waker = waker
+        self._stop = stop
+        self._presence = presence
+        self._identity = presence.identity.worker
+        self._queues = deque(presence.queues)
+        self._leases = leases
+        self._pacer = pacer
+        self._watch = watch
+        self._lease_s = lease_s
+        self._schema_fits = False
+        self._wakes_known = False
+        self._claim_unheard = False
+        self._database_time: tuple[datetime, Moment] | None = None
+        self._failures = 0
+        self._complain = Complaint()
+        self.wants_idle = False
+
+    async def claim(self, room: int) -> list[Job]:
+        """Claim from each queue in turn; nothing when the database is away, whose return rings the waker."""
+        held: list[Job] = []
+        if not self._presence.tried or room < 1:
+            return held
+        self._take_turns()
+        try:
+            await self._make_sure()
+            for queue in self._queues:
+                if room > len(held) and not any(job.alone for job in held) and not self._stop.is_set():
+                    held += await self._claim_from(queue, room - len(held))
+            if not held and not self._stop.is_set():
+                self._expect(await jobs.pulse(self._session, self._queues))
+        except (psycopg.Error, SchemaTooOldError, NameTakenError) as error:
+            self._away(error)
+        else:
+            self._back()
+        return held
+
+    def _take_turns(self) -> None:
+        """Begin with another queue each time, for one that is always full must not starve the others."""
+        first, self._waker.suspect_queue = self._waker.suspect_queue, None
+        self._queues.rotate(-1 if first is None else -self._queues.index(first))
+
+    async def _make_sure(self) -> None:
+        """Look that this program knows the schema, that the name is its own, and that every claim was heard."""
+        if not self._schema_fits:
+            await require_version(self._session)
+            self._schema_fits = True  # looked at once, for it only gets newer
+        if not self._presence.taken:
+            # where the listener cannot connect, work goes on without it
+            await self._presence.take(self._session, listens=False)
+        if not self._wakes_known:
+            await self._recall()
+        if self._claim_unheard:
+            for job_id in await jobs.release_unheld(self._session, self._identity, self._leases.ids):
+                log.info("job_released", job_id=job_id, reason="the answer to its claim was lost")
+            self._claim_unheard = False
+
+    async def _recall(self) -> None:
+        """Count what an earlier run of this daemon may have left pending in the gateway, and watch over it."""
+        daemon, now_s = self._presence.identity.daemon, asyncio.get_running_loop().time()
+        for wake in await settling.recent_wakes(self._session, daemon, self._pacer.window_s):
+            if wake.session is not None:
+                self._pacer.remember(wake.session, wake.wake, now_s, wake.age_s)
+        until_ms = await settling.awaiting_until(self._session, daemon, self._queues)
+        if until_ms is not None:
+            self._watch.expect(until_ms / 1000)
+        self._wakes_known = True
+
+    def _away(self, error: Exception) -> None:
+        """Try again: at once, for a new connection mends what ailed only the old one, and then ever later."""
+        self._failures += 1
+        again = self._failures > 1
+        if again and self._waker.listening and not isinstance(error, NameTakenError):  # else others have said it
+            self._complain("database_away", error=one_line(error))
+        pause_s = full_jitter_s(self._failures, first_s=FIRST_RETRY_S, cap_s=LONGEST_RETRY_S) if again else 0
+        self._waker.back_off(pause_s)
+
+    def _back(self) -> None:
+        self._failures = 0
+        if self._complain.over():
+            log.info("database_back")
+
+    def _expect(self, pulse: jobs.Pulse) -> None:
+        """Set the timer.
+
+        What is due and yet was not claimed is in another daemon's hands for a moment, or waits until this one is idle.
+        """
+        self._database_time = (pulse.database_time, Moment.now())
+        self.wants_idle = pulse.work_waits and not self._leases.are_idle
+        least_ms = SUSPECT_MS if self.wants_idle else TAKEN_MS
+        self._waker.due_in(None if pulse.next_due_ms is None else max(pulse.next_due_ms, least_ms))
+
+    async def _claim_from(self, queue: str, room: int) -> list[Job]:
+        since, busy = Moment.now(), not self._leases.are_idle
+        self._claim_unheard = True
+        claimed = await jobs.claim_jobs(
+            self._session, queue, self._identity, room, self._lease_s, busy=busy, not_after=self._not_after(since)
+        )
+        self._claim_unheard = False
+        for job in claimed:
+            self._leases.hold(job, since)
+            log.info("job_claimed", job_id=job.id, type=job.type, queue=queue, attempt=job.attempts)
+        return claimed
+
+    def _not_after(self, now: Moment) -> datetime | None:
+        """Return when a claim that is sent now has come too late, by the database's clock as far as it is known."""
+        if self._database_time is None:
+            return None
+        then, since = self._database_time
+        return then + timedelta(seconds=since.age_s(now) + CLAIM_S)

@@ -1,0 +1,99 @@
+"""The way of one digest: its leases assured, its POST, its answer settled."""
+
+import asyncio
+from dataclasses import replace
+
+import structlog
+
+from daemon.answers import Answer, Verdict
+from daemon.gateway import Gateway
+from daemon.leases import Leases
+from daemon.pacing import Digest, Routed
+from daemon.settlement import Settlement
+from daemon.templates import agent_message
+from daemon.wording import text_of
+from notifier.sleep import SleepWatch
+from sql.jobs import LeaseLostError
+
+NOTHING_TO_SAY = "payload.text is missing: there is nothing to say"
+
+log = structlog.get_logger()
+
+
+class Delivery:
+    """Delivers digests, at most `concurrency` wakes at once; an agent run may take long and holds up none."""
+
+    def __init__(  # noqa: PLR0913 - its parts, wired by the worker
+        self,
+        gateway: Gateway,
+        leases: Leases,
+        settlement: Settlement,
+        *,
+        sleep: SleepWatch,
+        stop: asyncio.Event,
+        concurrency: int,
+    ) -> None:
+        """Take the parts."""
+        self._gateway = gateway
+        self._leases = leases
+        self._settlement = settlement
+        self._sleep = sleep
+        self._stop = stop
+        self._places = asyncio.Semaphore(concurrency)
+
+    async def deliver(self, digest: Digest) -> bool:
+        """Send it and settle its jobs; tell whether its session has an event of it pending now, or may have."""
+        try:
+            digest = replace(digest, items=await self._held(digest))
+            answer = await self._send(digest)
+        except LeaseLostError:
+            for job in digest.jobs:
+                log.info("job_not_sent", job_id=job.id, queue=job.queue, reason="its lease is another worker's by now")
+            return False
+        if answer is not None:
+            await self._settlement.settle(digest, answer)
+        return answer is not None and _is_pending(digest, answer)
+
+    async def _send(self, digest: Digest) -> Answer | None:
+        """Do as its route says; None means that no answer is to be settled. Raises LeaseLostError."""
+        match digest.route.action:
+            case "drop":
+                await self._settlement.drop(digest)
+                return None
+            case "agent":
+                text = agent_message(digest.route.message, digest.jobs[0])
+            case "wake":
+                text = text_of(digest.jobs)
+        if text is None:
+            await self._settlement.fail(digest.jobs, NOTHING_TO_SAY, {})
+            return None
+        return await self._post(digest, text)
+
+    async def _post(self, digest: Digest, text: str) -> Answer:
+        async def assure() -> None:
+            await self._held(digest)
+
+        if digest.route.action == "agent":
+            (job,) = digest.jobs
+            self._leases.set_aside(job)
+            return await self._gateway.agent(digest.route, text, job.id, stop=self._stop, assure=assure)
+        async with self._places:
+            return await self._gateway.wake(text, route=digest.route, stop=self._stop, assure=assure)
+
+    async def _held(self, digest: Digest) -> tuple[Routed, ...]:
+        """Wait until the leases hold, whatever the clocks did since the last look at them; leave out what is lost.
+
+        Raises LeaseLostError when nothing is left.
+        """
+        self._sleep.look()
+        held = [item for item in digest.items if await self._leases.hold_on(item.job)]
+        if not held:
+            raise LeaseLostError(digest.jobs[0].id, digest.jobs[0].claims)
+        return tuple(held)
+
+
+def _is_pending(digest: Digest, answer: Answer) -> bool:
+    """Tell whether the gateway has, or may have, an event of it in the session; a run that failed is announced too."""
+    if digest.takes_slot:
+        return answer.verdict is Verdict.ACCEPTED or answer.may_be_taken
+    return answer.completion not in {None, "ok"}

@@ -1,0 +1,55 @@
+"""The calls of the gateway's two hooks: what is POSTed for a route, and how long its answer may take."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from daemon.routes import Route
+
+ADMISSION_S: Final = 25.0  # the gateway itself gives up after 15 s that a run could not begin
+ENDING_S: Final = 30.0  # beyond the run's own limit
+
+_RUN: Final = {"deliver", "channel", "to", "name", "model", "thinking", "timeout_seconds", "wait_for_completion"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a hook.
+
+    `within_s` is the time limit of each POST, and `lingers_s` what is left of it once the daemon stops; None is the
+    client's own limit, and all of it. `awaits_end`: the answer comes when the agent's run has ended. A call with a
+    `key` is the same run for as long as the gateway remembers it: five minutes after its end, or until a restart.
+    """
+
+    hook: str
+    body: dict[str, Any]
+    key: str | None = None
+    within_s: float | None = None
+    lingers_s: float | None = None
+    awaits_end: bool = False
+
+
+PROBE: Final = Call("wake", {})
+
+
+def wake_call(text: str, route: Route) -> Call:
+    """Return the call that wakes a route's session."""
+    return Call("wake", {"text": text, "mode": route.mode, **_fields(route, {"agent_id", "session_key"})})
+
+
+def agent_call(message: str, job_id: UUID, route: Route, *, lingers_s: float) -> Call:
+    """Return the call that begins a run for a job, or joins the one that was begun; it may linger if it is short."""
+    waits = route.wait_for_completion
+    return Call(
+        "agent",
+        {"message": message, **_fields(route, {"agent_id", "session_key", *_RUN})},
+        key=str(job_id),
+        within_s=route.timeout_seconds + ENDING_S if waits else ADMISSION_S,
+        lingers_s=0.0 if waits else lingers_s,
+        awaits_end=waits,
+    )
+
+
+def _fields(route: Route, names: set[str]) -> dict[str, Any]:
+    """Return what is set of these fields, as OpenClaw spells them."""
+    return route.model_dump(include=names, by_alias=True, exclude_none=True)

@@ -1,0 +1,93 @@
+"""Whether the gateway's process is still the one that took the wakes: what one that ended had pending is lost."""
+
+import asyncio
+
+import psycopg
+import structlog
+from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
+
+from daemon.gateway import Gateway
+from daemon.pacing import Pacer
+from notifier.complaint import Complaint, one_line
+from notifier.presence import Presence
+from notifier.waker import Waker
+from sql import settling
+from sql.session import Session
+
+LOOK_S = 5.0
+READY_S = 3.0  # a gateway that starts takes wakes a second or two before it tells its age
+JITTER_S = 2.0
+
+log = structlog.get_logger()
+
+
+class GatewayWatch:
+    """Looks at the gateway's age while jobs await handling, and has them sent again when it began anew."""
+
+    def __init__(self, session: Session, gateway: Gateway, presence: Presence, pacer: Pacer, waker: Waker) -> None:
+        """Take the parts; nothing is looked at before something awaits handling."""
+        self._session = session
+        self._gateway = gateway
+        self._presence = presence
+        self._pacer = pacer
+        self._waker = waker
+        self._until_s = 0.0
+        self._began_s: float | None = None  # by this process's monotonic clock
+        self._awaited = asyncio.Event()
+        self._complain = Complaint()
+
+    def expect(self, within_s: float) -> None:
+        """Watch for so many seconds from now: a job awaits handling until then."""
+        self._until_s = max(self._until_s, asyncio.get_running_loop().time() + within_s)
+        self._awaited.set()
+
+    async def run(self) -> None:
+        """Look every few seconds while anything awaits handling; only cancelling ends it."""
+        while True:
+            await self._awaited.wait()
+            await self.look()
+            await asyncio.sleep(LOOK_S)
+            if not self._is_awaited():
+                self._awaited.clear()
+                self._began_s = None
+
+    async def look_again(self) -> None:
+        """Look after the gateway was away, and wait a moment for its age; without one it is taken for new."""
+        if not self._is_awaited():
+            return
+        ready = AsyncRetrying(
+            retry=retry_if_result(lambda up_s: up_s is None),
+            wait=wait_fixed(0.2),
+            stop=stop_after_delay(READY_S),
+            retry_error_callback=lambda _: None,
+        )
+        await self._compare(await ready(self._gateway.uptime_s) or 0.0)
+
+    async def look(self) -> None:
+        """Look once."""
+        up_s = await self._gateway.uptime_s()
+        if up_s is not None:
+            await self._compare(up_s)
+
+    async def _compare(self, up_s: float) -> None:
+        """Have jobs sent again that an earlier process of the gateway took."""
+        began_s = asyncio.get_running_loop().time() - up_s
+        if self._began_s is not None and began_s < self._began_s + JITTER_S:
+            self._began_s = began_s  # earlier where this machine slept: its monotonic clock stood still
+            return
+        try:
+            count = await settling.resend_unhandled(
+                self._session, self._presence.identity.daemon, self._presence.queues, up_s
+            )
+        except psycopg.Error as error:
+            self._complain("gateway_restart_unheard", error=one_line(error))
+            return
+        self._complain.over()
+        is_known, self._began_s = self._began_s is not None, began_s
+        if is_known or count:
+            self._pacer.gateway_restarted()
+            log.warning("gateway_restarted", up_s=round(up_s, 1), sent_again=count)
+            self._waker.ring("gateway restarted")
+
+    def _is_awaited(self) -> bool:
+        return asyncio.get_running_loop().time() < self._until_s
