@@ -45,13 +45,13 @@ class Pause:
         self._wait_s = FIRST_PROBE_S
         self._complain.over()
 
-    async def opened(self) -> bool:
-        """Return when the gateway would take a wake, or when the daemon stops; tell whether it was closed before."""
-        was_closed = self._answer is not None
+    async def opened(self) -> Answer | None:
+        """Return when the gateway would take a wake, or when the daemon stops, with the answer that had closed it."""
+        closed_by = self._answer
         while self._answer is not None and not await self._stopped_within(self._wait_s):
             self._wait_s = min(self._wait_s * 2, LONGEST_PROBE_S)
             await self._probe()
-        return was_closed
+        return closed_by
 
     async def _stopped_within(self, wait_s: float) -> bool:
         with contextlib.suppress(TimeoutError):

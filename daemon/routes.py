@@ -68,7 +68,7 @@ class Route(BaseModel):
     message: Annotated[_Message | None, Setting("", _MESSAGE_MUST)] = None
     name: Annotated[_Line | None, _must(256, "a name for the run")] = None
     wait_for_completion: Annotated[bool, Setting("", "true or false")] = True
-    timeout_seconds: Annotated[int, Field(ge=1, le=86_400), Setting("", _TIMEOUT_MUST)] = 600
+    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=86_400), Setting("", _TIMEOUT_MUST)] = 600
     deliver: Annotated[bool, Setting("", "true or false")] = False
     channel: Annotated[_Line | None, _must(256, "the id of a channel, such as telegram")] = None
     to: Annotated[_Line | None, _must(256, "a recipient in that channel")] = Field(default=None, validate_default=True)

@@ -77,7 +77,7 @@ class Settlement:
         outcome = {"reason": "dropped", "route": digest.route.type}
 
         async def complete(held: Sequence[Job]) -> Container["UUID"]:
-            return await settling.complete_jobs(self._session, held, outcome, None)
+            return await settling.drop_jobs(self._session, held, outcome)
 
         for job in await self._until_heard(digest.jobs, complete):
             log.info("job_dropped", **facts(job), route=digest.route.type)

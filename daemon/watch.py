@@ -1,11 +1,14 @@
 """Whether the gateway's process is still the one that took the wakes: what one that ended had pending is lost."""
 
 import asyncio
+import math
+from uuid import UUID
 
 import psycopg
 import structlog
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
+from daemon.answers import Answer
 from daemon.gateway import Gateway
 from daemon.pacing import Pacer
 from notifier.complaint import Complaint, one_line
@@ -15,8 +18,12 @@ from sql import settling
 from sql.session import Session
 
 LOOK_S = 5.0
+LATE_S = 15.0  # by then a lapsed lease was returned
+FAILED_S = 60.0
 READY_S = 3.0  # a gateway that starts takes wakes a second or two before it tells its age
 JITTER_S = 2.0
+
+REMEDY = "see that the agent runs and has the skill (agent-daemon install-skill), then agent-vault jobs retry"
 
 log = structlog.get_logger()
 
@@ -31,14 +38,18 @@ class GatewayWatch:
         self._presence = presence
         self._pacer = pacer
         self._waker = waker
+        self._first_s = math.inf
         self._until_s = 0.0
+        self._told: set[UUID] = set()
         self._began_s: float | None = None  # by this process's monotonic clock
         self._awaited = asyncio.Event()
         self._complain = Complaint()
 
     def expect(self, within_s: float) -> None:
         """Watch for so many seconds from now: a job awaits handling until then."""
-        self._until_s = max(self._until_s, asyncio.get_running_loop().time() + within_s)
+        now_s = asyncio.get_running_loop().time()
+        self._first_s = min(self._first_s, now_s + within_s)
+        self._until_s = max(self._until_s, now_s + within_s + LATE_S)
         self._awaited.set()
 
     async def run(self) -> None:
@@ -46,13 +57,18 @@ class GatewayWatch:
         while True:
             await self._awaited.wait()
             await self.look()
+            await self._tell_failed()
             await asyncio.sleep(LOOK_S)
             if not self._is_awaited():
                 self._awaited.clear()
-                self._began_s = None
+                self._began_s, self._first_s = None, math.inf
+                self._told.clear()
 
-    async def look_again(self) -> None:
-        """Look after the gateway was away, and wait a moment for its age; without one it is taken for new."""
+    async def look_again(self, closed_by: Answer) -> None:
+        """Look after the gateway was away, and wait a moment for its age.
+
+        One that tells none is taken for new if nobody had listened there, and else for the one that it was.
+        """
         if not self._is_awaited():
             return
         ready = AsyncRetrying(
@@ -61,7 +77,11 @@ class GatewayWatch:
             stop=stop_after_delay(READY_S),
             retry_error_callback=lambda _: None,
         )
-        await self._compare(await ready(self._gateway.uptime_s) or 0.0)
+        up_s: float | None = await ready(self._gateway.uptime_s)
+        if up_s is None and closed_by.status is None and not closed_by.may_be_taken:
+            up_s = 0.0
+        if up_s is not None:
+            await self._compare(up_s)
 
     async def look(self) -> None:
         """Look once."""
@@ -88,6 +108,20 @@ class GatewayWatch:
             self._pacer.gateway_restarted()
             log.warning("gateway_restarted", up_s=round(up_s, 1), sent_again=count)
             self._waker.ring("gateway restarted")
+
+    async def _tell_failed(self) -> None:
+        """Log what became a dead letter because nobody handled it: the database decides that, in whose claim ever."""
+        if asyncio.get_running_loop().time() < self._first_s:
+            return
+        try:
+            failed = await settling.failed_unhandled(
+                self._session, self._presence.identity.daemon, self._presence.queues, FAILED_S
+            )
+        except psycopg.Error:
+            return  # others say so; it is asked again
+        if new := failed - self._told:
+            log.error("events_not_handled", job_ids=sorted(map(str, new)), remedy=REMEDY)
+        self._told |= failed
 
     def _is_awaited(self) -> bool:
         return asyncio.get_running_loop().time() < self._until_s

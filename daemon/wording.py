@@ -12,12 +12,8 @@ NO_SLUG = "composio_trigger"
 
 
 def text_of(jobs: Sequence[Job]) -> str | None:
-    """Return the text of the wake that stands for these jobs; None means that there is nothing to say.
-
-    One that was sent before is worded as a digest, so that the agent can tell.
-    """
-    is_told_alone = len(jobs) == 1 and not jobs[0].sent_before
-    return wake_text(jobs[0]) if is_told_alone or jobs[0].trigger_name is None else digest_text(jobs)
+    """Return the text of the wake that stands for these jobs; None means that there is nothing to say."""
+    return wake_text(jobs[0]) if len(jobs) == 1 else digest_text(jobs)
 
 
 def wake_text(job: Job) -> str | None:
@@ -29,7 +25,10 @@ def wake_text(job: Job) -> str | None:
     if job.trigger_name is None:
         return job.wake_text or None
     learning = f" Learning {job.learning_id}," if job.learning_id else ""
-    return f"New Composio trigger ({slug(job)}). Check latest composio_trigger learnings.{learning} job {job.id}."
+    again = ", sent before and not handled yet" if job.sent_before else ""
+    return (
+        f"New Composio trigger ({slug(job)}){again}. Check latest composio_trigger learnings.{learning} job {job.id}."
+    )
 
 
 def digest_text(jobs: Sequence[Job]) -> str:
@@ -39,12 +38,8 @@ def digest_text(jobs: Sequence[Job]) -> str:
     )
     ids = ", ".join(str(job.id) for job in jobs)
     again = sum(job.sent_before for job in jobs)
-    new = "" if again == len(jobs) else " new"
-    told = f" Not handled yet, though sent before: {again}." if again else ""
-    triggers = "trigger" if len(jobs) == 1 else "triggers"
-    return (
-        f"{len(jobs)}{new} Composio {triggers} ({counts}).{told} Check latest composio_trigger learnings. Jobs: {ids}."
-    )
+    told = f", {again} of them sent before and not handled yet" if again else ""
+    return f"{len(jobs)} new Composio triggers ({counts}){told}. Check latest composio_trigger learnings. Jobs: {ids}."
 
 
 def slug(job: Job) -> str:

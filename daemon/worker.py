@@ -66,8 +66,8 @@ class Worker:
         async with asyncio.TaskGroup() as deliveries:
             while not self._stop.is_set():
                 self._waker.clear()  # before the claim: a wake-up during it must survive
-                if await self._pause.opened():
-                    await self.watch.look_again()  # what a restart lost is sent again before what is new
+                if closed_by := await self._pause.opened():
+                    await self.watch.look_again(closed_by)  # what a restart lost is sent again before what is new
                 held = await self._claiming.claim(self._room())
                 self._send(held, deliveries)
                 if not held and not self._stop.is_set():

@@ -22,13 +22,17 @@ class RecentWake:
     age_s: float
 
 
-async def complete_jobs(
-    session: Session, jobs: Sequence[Job], outcome: Outcome, since_delivery_s: float | None
-) -> set[UUID]:
-    """End jobs as done; return which are. Without `since_delivery_s` they were never delivered."""
+async def complete_jobs(session: Session, jobs: Sequence[Job], outcome: Outcome, since_delivery_s: float) -> set[UUID]:
+    """End jobs as done; return which are."""
     rows = await session.fetch(
         "select * from agent_vault.complete_jobs(%s, %s, %s, %s)", [*_claims(jobs), Jsonb(outcome), since_delivery_s]
     )
+    return {row[0] for row in rows}
+
+
+async def drop_jobs(session: Session, jobs: Sequence[Job], outcome: Outcome) -> set[UUID]:
+    """End jobs as done that the agent is not to hear of, nor to find among what is new; return which are."""
+    rows = await session.fetch("select * from agent_vault.drop_jobs(%s, %s, %s)", [*_claims(jobs), Jsonb(outcome)])
     return {row[0] for row in rows}
 
 
@@ -86,6 +90,14 @@ async def recent_wakes(session: Session, daemon: str, within_s: float) -> list[R
     """Return the wakes that a daemon of this name delivered in the last `within_s` seconds, in any of its runs."""
     rows = await session.fetch("select session, wake, age_s from agent_vault.recent_wakes(%s, %s)", [daemon, within_s])
     return [RecentWake(*row) for row in rows]
+
+
+async def failed_unhandled(session: Session, daemon: str, queues: Sequence[str], within_s: float) -> set[UUID]:
+    """Return the jobs of this daemon that failed in the last `within_s` seconds because nobody handled them."""
+    rows = await session.fetch(
+        "select * from agent_vault.failed_unhandled(%s, %s, %s)", [daemon, list(queues), within_s]
+    )
+    return {row[0] for row in rows}
 
 
 async def awaiting_until(session: Session, daemon: str, queues: Sequence[str]) -> float | None:

@@ -51,6 +51,7 @@ class HandlingQueue(Queue):
         }
         for job in map(self.jobs.__getitem__, forgotten):
             job.queued(self.now)
+            job.attempts = max(job.attempts - 1, 0)
         return forgotten
 
 

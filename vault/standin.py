@@ -3,21 +3,24 @@
 import hmac
 import json
 import secrets
+import time
 from collections.abc import Callable
 
 from aiohttp import web
 
 
 class StandInGateway:
-    """Answers `/hooks/wake` on a free port of the loopback, as measured on the real gateway."""
+    """Answers `/hooks/wake` and `/readyz` on a free port of the loopback, as measured on the real gateway."""
 
     def __init__(self, woken: Callable[[str], None]) -> None:
         """Call `woken` with the text of each wake."""
         self.token = secrets.token_hex(16)
         self.url = ""
         self._woken = woken
+        self._began = time.time()
         app = web.Application()
         app.router.add_post("/hooks/wake", self._wake)
+        app.router.add_get("/readyz", self._ready)
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self) -> None:
@@ -29,6 +32,9 @@ class StandInGateway:
     async def stop(self) -> None:
         """Close the port."""
         await self._runner.cleanup()
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        return web.json_response({"ready": True, "uptimeMs": round((time.time() - self._began) * 1000)})
 
     async def _wake(self, request: web.Request) -> web.Response:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")

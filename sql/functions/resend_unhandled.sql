@@ -1,6 +1,6 @@
 -- The gateway began p_up_s seconds ago, and what its process before had pending is gone with it: what this daemon sent
--- earlier, in any of its runs, and what is not handled is queued again at once, its attempt counted, and that is no
--- lapse. Answers how many.
+-- earlier, in any of its runs, and what is not handled is queued again at once, its attempt uncounted, and that
+-- is no lapse. Answers how many.
 create or replace function agent_vault.resend_unhandled(p_daemon text, p_queues text[], p_up_s double precision)
 returns int
 language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
@@ -18,6 +18,7 @@ begin
     status = 'queued',
     awaits_handling = false,
     run_at = now(),
+    attempts = greatest(j.attempts - 1, 0),
     lease_until = null,
     last_error = 'sent again: the gateway restarted before it was handled',
     updated_at = now()

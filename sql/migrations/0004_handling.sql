@@ -4,7 +4,7 @@
 alter table public.jobs
   add column if not exists awaits_handling boolean not null default false;
 
--- handled_how: 'read' or 'acknowledged'; null beside a time for what was done before this was kept
+-- handled_how: 'read', 'acknowledged' or 'dropped'; null beside a time for what was done before this was kept
 alter table public.agent_learnings
   add column if not exists handled_at timestamptz,
   add column if not exists handled_how text;

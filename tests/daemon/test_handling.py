@@ -67,8 +67,8 @@ async def test_what_is_not_handled_is_sent_again_in_a_digest(
         database.execute("update public.jobs set lease_until = now()")
         await become(database, program, failed=3)
     assert 4 == len(fake.wakes)
-    assert fake.wakes[-1].startswith(f"3 Composio triggers ({MAIL} ")
-    assert "Not handled yet" in fake.wakes[-1]
+    assert fake.wakes[-1].startswith(f"3 new Composio triggers ({MAIL} ")
+    assert ", 3 of them sent before and not handled yet." in fake.wakes[-1]
     assert all(str(job_id) in fake.wakes[-1] for job_id in jobs)
     failed = row(database, jobs[0])
     assert ("not handled", 0) == (failed["last_error"], failed["lapses"])
@@ -85,10 +85,10 @@ async def test_a_gateway_that_restarted_is_sent_it_again_first(
         fake.uptime_s = 0.0
         told = await program.event("gateway_restarted", sent_again=3)
         fake.uptime_s = 3600.0
-        for job_id in jobs:
-            await program.event("job_awaits_handling", job_id=str(job_id), attempt=2)
-    assert 4 == len(fake.wakes)
+        await until(lambda: len(fake.wakes) == 4, "the digest")
+        await until(lambda: all(row(database, job_id)["awaits_handling"] for job_id in jobs))
     assert told["up_s"] < 60
+    assert {1} == {row(database, job_id)["attempts"] for job_id in jobs}  # the sending that died is not counted
     assert {"processing"} == {row(database, job_id)["status"] for job_id in jobs}
 
 
@@ -103,8 +103,9 @@ async def test_a_gateway_that_was_away_is_asked_for_its_age(
         (second,) = events(database)
         await program.event("gateway_paused")
         fake.uptime_s, fake.always = 0.0, None
+        await program.event("gateway_restarted", sent_again=1)
         await program.event("job_awaits_handling", job_id=str(second))
-        await program.event("job_awaits_handling", job_id=str(first), attempt=2)
+        await until(lambda: row(database, first)["awaits_handling"])
     texts = fake.wakes[1:]
     assert str(first) in texts[0]
 
@@ -161,8 +162,10 @@ action = "drop"
     assert {str(github): "run-1"} == fake.runs
     ran = row(database, github)["outcome"]
     assert ("run-1", "ok") == (ran["run_id"], ran["completion"])
-    assert {"reason": "dropped", "route": "NOISE"} == row(database, noise)["outcome"]
-    assert row(database, noise)["delivered_at"] is None
+    dropped = row(database, noise)
+    assert ({"reason": "dropped", "route": "NOISE"}, None) == (dropped["outcome"], dropped["delivered_at"])
+    query = "select handled_how from public.agent_learnings where id = %s"
+    assert ("dropped",) == database.execute(query, [dropped["learning_id"]]).fetchone()
 
 
 async def test_a_run_that_ends_badly_is_not_done(
@@ -194,3 +197,35 @@ async def test_a_long_run_holds_up_no_event_and_outlives_a_stop(
     async with daemon(dsn, fake.url, tmp_path, config=config) as program:
         await program.event("job_delivered", job_id=str(job_id), attempt=1, run_id="run-1")
     assert {str(job_id): "run-1"} == fake.runs
+
+
+async def test_what_nobody_handled_is_said_when_it_fails(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """The dead letter is made in the database; the daemon tells of it, with the remedy."""
+    (job_id,) = events(database)
+    database.execute(
+        "update public.jobs set status = 'processing', awaits_handling = true, locked_by = 'test/1', fenced = true,"
+        " claims = 2, attempts = 5, delivered_at = now(), lease_until = now() + interval '2 s'"
+    )
+    async with daemon(dsn, fake.url, tmp_path, config=configured(tmp_path, HANDLED)) as program:
+        told = await program.event("events_not_handled", job_ids=[str(job_id)])
+    assert "install-skill" in told["remedy"]
+    assert "failed" == row(database, job_id)["status"]
+    assert [] == fake.wakes
+
+
+async def test_a_gateway_without_an_age_is_not_taken_for_another(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """A pause for another reason than a refused connection is no sign of a restart."""
+    fake.uptime_s = None
+    async with daemon(dsn, fake.url, tmp_path, config=configured(tmp_path, HANDLED)) as program:
+        (first,) = events(database)
+        await program.event("job_awaits_handling", job_id=str(first))
+        fake.always = (401, "Unauthorized")
+        (second,) = events(database)
+        await program.event("gateway_paused")
+        fake.always = None
+        await program.event("job_awaits_handling", job_id=str(second))
+    assert 1 == sum(str(first) in text for text in fake.wakes)
