@@ -123,8 +123,9 @@ def test_what_awaits_handling_is_shown(jobs: Jobs, database: psycopg.Connection)
     assert json.loads(jobs("show", str(sent), "--json").stdout)["awaits_handling"]
     database.execute("update public.jobs set attempts = 5, lease_until = now() - interval '1 s'")
     database.execute("select agent_vault.return_lapsed('default')")
+    letters.age(database, "jobs", sent, "2 hours")
     (line,) = jobs().stdout.splitlines()
-    assert f"{sent}  failed 0 seconds ago  GMAIL_NEW  default  attempt 5 of 5  not handled" == line
+    assert f"{sent}  failed 2 hours ago  GMAIL_NEW  default  attempt 5 of 5  not handled" == line
 
 
 def test_a_job_that_waits_for_ever_is_shown(jobs: Jobs, database: psycopg.Connection) -> None:
