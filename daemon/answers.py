@@ -122,7 +122,7 @@ def unanswered(error: Exception, *, token: str, awaited_s: float | None = None) 
     """
     is_late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
     if is_late and awaited_s is not None:
-        return Answer(Verdict.FAILED, detail=f"no completion within {awaited_s:g} s")
+        return Answer(Verdict.FAILED, detail=f"no completion within {awaited_s:g} s", may_be_taken=True)
     verdict = Verdict.MISCONFIGURED if isinstance(error, _HOPELESS) else Verdict.UNAVAILABLE
     was_sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL)
     return Answer(verdict, detail=excerpt(_in_words(error), token), may_be_taken=was_sent)
@@ -130,7 +130,7 @@ def unanswered(error: Exception, *, token: str, awaited_s: float | None = None) 
 
 def hung_up(posts: int = 1) -> Answer:
     """Return what is known of a call that this daemon gave up because it stops."""
-    return Answer(Verdict.POSTPONED, detail="the daemon stops before the agent's run is over", posts=posts)
+    return Answer(Verdict.POSTPONED, detail="the daemon stops", posts=posts)
 
 
 def uptime_s(body: bytes) -> float | None:

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import structlog
 
+from daemon import answers
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
 from daemon.leases import Leases
-from daemon.pacing import Digest, Routed
+from daemon.plan import Digest, Routed
 from daemon.settlement import Settlement
 from daemon.templates import agent_message
 from daemon.wording import text_of
@@ -76,8 +77,12 @@ class Delivery:
         if digest.route.action == "agent":
             (job,) = digest.jobs
             self._leases.set_aside(job)
-            return await self._gateway.agent(digest.route, text, job.id, stop=self._stop, assure=assure)
+            # what is sent again is another run: the gateway would answer with the one that it remembers
+            key = f"{job.id}/{job.claims}" if job.sent_before else str(job.id)
+            return await self._gateway.agent(digest.route, text, key, stop=self._stop, assure=assure)
         async with self._places:
+            if self._stop.is_set():
+                return answers.hung_up(posts=0)
             return await self._gateway.wake(text, route=digest.route, stop=self._stop, assure=assure)
 
     async def _held(self, digest: Digest) -> tuple[Routed, ...]:
@@ -94,6 +99,6 @@ class Delivery:
 
 def _is_pending(digest: Digest, answer: Answer) -> bool:
     """Tell whether the gateway has, or may have, an event of it in the session; a run that failed is announced too."""
-    if digest.takes_slot:
-        return answer.verdict is Verdict.ACCEPTED or answer.may_be_taken
-    return answer.completion not in {None, "ok"}
+    if digest.takes_slot and answer.verdict is Verdict.ACCEPTED:
+        return True
+    return answer.may_be_taken or answer.completion not in {None, "ok"}

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Self
-from uuid import UUID
 
 import aiohttp
 from tenacity import (
@@ -85,14 +84,16 @@ class Gateway:
         return await self._call(wake_call(text, route), stop or asyncio.Event(), assure)
 
     async def agent(
-        self, route: Route, message: str, job_id: UUID, *, stop: asyncio.Event | None = None, assure: Assure = _nothing
+        self, route: Route, message: str, key: str, *, stop: asyncio.Event | None = None, assure: Assure = _nothing
     ) -> Answer:
-        """Have an agent run for a job, as the route says: until the run has begun, or until it has ended.
+        """Have an agent run, as the route says: until the run has begun, or until it has ended.
+
+        The idempotency `key` tells one run from another.
 
         Tries, and raises, as `wake` does. A set `stop` also hangs up, and the answer is then POSTPONED: the run goes
         on, and the same call joins it.
         """
-        call = agent_call(message, job_id, route, lingers_s=self.timeout_s)
+        call = agent_call(message, key, route, lingers_s=self.timeout_s)
         stop = stop or asyncio.Event()
         if call.awaits_end and stop.is_set():
             return answers.hung_up(posts=0)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from typing import Any, Final
-from uuid import UUID
 
 from daemon.routes import Route
 
@@ -37,13 +36,13 @@ def wake_call(text: str, route: Route) -> Call:
     return Call("wake", {"text": text, "mode": route.mode, **_fields(route, {"agent_id", "session_key"})})
 
 
-def agent_call(message: str, job_id: UUID, route: Route, *, lingers_s: float) -> Call:
-    """Return the call that begins a run for a job, or joins the one that was begun; it may linger if it is short."""
+def agent_call(message: str, key: str, route: Route, *, lingers_s: float) -> Call:
+    """Return the call that begins a run, or joins the one that it began before; it may linger if it is short."""
     waits = route.wait_for_completion
     return Call(
         "agent",
         {"message": message, **_fields(route, {"agent_id", "session_key", *_RUN})},
-        key=str(job_id),
+        key=key,
         within_s=route.timeout_seconds + ENDING_S if waits else ADMISSION_S,
         lingers_s=0.0 if waits else lingers_s,
         awaits_end=waits,

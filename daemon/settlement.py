@@ -9,8 +9,8 @@ import structlog
 
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
-from daemon.pacing import Deferred, Digest
 from daemon.pause import Pause
+from daemon.plan import Deferred, Digest
 from daemon.until_heard import UntilHeard, facts
 from notifier.backoff import full_jitter_s
 from notifier.complaint import Complaint

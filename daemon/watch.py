@@ -21,7 +21,6 @@ LOOK_S = 5.0
 LATE_S = 15.0  # by then a lapsed lease was returned
 FAILED_S = 60.0
 READY_S = 3.0  # a gateway that starts takes wakes a second or two before it tells its age
-JITTER_S = 2.0
 
 REMEDY = "see that the agent runs and has the skill (agent-daemon install-skill), then agent-vault jobs retry"
 
@@ -41,7 +40,7 @@ class GatewayWatch:
         self._first_s = math.inf
         self._until_s = 0.0
         self._told: set[UUID] = set()
-        self._began_s: float | None = None  # by this process's monotonic clock
+        self._looked_s: float | None = None  # when the gateway told its age last; None: it must be compared
         self._awaited = asyncio.Event()
         self._complain = Complaint()
 
@@ -50,6 +49,7 @@ class GatewayWatch:
         now_s = asyncio.get_running_loop().time()
         self._first_s = min(self._first_s, now_s + within_s)
         self._until_s = max(self._until_s, now_s + within_s + LATE_S)
+        self._looked_s = None  # it may have begun anew between its answer and this word of it
         self._awaited.set()
 
     async def run(self) -> None:
@@ -61,7 +61,7 @@ class GatewayWatch:
             await asyncio.sleep(LOOK_S)
             if not self._is_awaited():
                 self._awaited.clear()
-                self._began_s, self._first_s = None, math.inf
+                self._looked_s, self._first_s = None, math.inf
                 self._told.clear()
 
     async def look_again(self, closed_by: Answer) -> None:
@@ -91,9 +91,11 @@ class GatewayWatch:
 
     async def _compare(self, up_s: float) -> None:
         """Have jobs sent again that an earlier process of the gateway took."""
-        began_s = asyncio.get_running_loop().time() - up_s
-        if self._began_s is not None and began_s < self._began_s + JITTER_S:
-            self._began_s = began_s  # earlier where this machine slept: its monotonic clock stood still
+        now_s = asyncio.get_running_loop().time()
+        # not a matter of clocks, which a person may set: it is younger than the last look at it
+        is_new = self._looked_s is not None and up_s < now_s - self._looked_s
+        if self._looked_s is not None and not is_new:
+            self._looked_s = now_s
             return
         try:
             count = await settling.resend_unhandled(
@@ -103,9 +105,9 @@ class GatewayWatch:
             self._complain("gateway_restart_unheard", error=one_line(error))
             return
         self._complain.over()
-        is_known, self._began_s = self._began_s is not None, began_s
-        if is_known or count:
-            self._pacer.gateway_restarted()
+        self._looked_s = now_s
+        if is_new or count:
+            self._pacer.gateway_began(now_s - up_s)
             log.warning("gateway_restarted", up_s=round(up_s, 1), sent_again=count)
             self._waker.ring("gateway restarted")
 

@@ -9,8 +9,9 @@ from daemon.claiming import Claiming
 from daemon.delivery import Delivery
 from daemon.gateway import Gateway
 from daemon.leases import Leases
-from daemon.pacing import Deferred, Digest, Pacer
+from daemon.pacing import Pacer
 from daemon.pause import Pause
+from daemon.plan import Deferred, Digest
 from daemon.settlement import Settlement
 from daemon.until_heard import UntilHeard
 from daemon.watch import GatewayWatch

@@ -47,7 +47,16 @@ class FakeGateway:
         self.held = asyncio.Event()
         self.held.set()
         self.probes = 0
-        self.uptime_s: float | None = 3600.0
+        self._began: float | None = time.monotonic() - 3600
+
+    @property
+    def uptime_s(self) -> float | None:
+        """How long it has been running, which grows; set it to 0 to begin anew."""
+        return None if self._began is None else time.monotonic() - self._began
+
+    @uptime_s.setter
+    def uptime_s(self, seconds: float | None) -> None:
+        self._began = None if seconds is None else time.monotonic() - seconds
 
     async def wake(self, request: web.Request) -> web.Response:
         """Take a wake or a probe."""

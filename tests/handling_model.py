@@ -56,5 +56,5 @@ class HandlingQueue(Queue):
 
 
 def _is_over(job: Row, how: str) -> bool:
-    is_sent = job.awaits or (job.status == "queued" and job.sent) or job.outcome == NOT_HANDLED
+    is_sent = job.awaits or (job.status in {"queued", "processing"} and job.sent) or job.outcome == NOT_HANDLED
     return is_sent or (how == "acknowledged" and job.status in {"queued", "processing"})

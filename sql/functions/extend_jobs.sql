@@ -12,7 +12,7 @@ begin
   update public.jobs j set
     status = 'processing',
     lease_until = now() + make_interval(secs => p_lease_s),
-    lapses = case when j.status = 'processing' then j.lapses else j.lapses - 1 end,
+    lapses = case when j.status = 'processing' then j.lapses else greatest(j.lapses - 1, 0) end,
     outcome = case when j.status = 'failed' then null else j.outcome end,
     finished_at = null,
     updated_at = now()

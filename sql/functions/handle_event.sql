@@ -48,7 +48,7 @@ begin
       updated_at = now()
     where j.id = any(v_ids) and (
       j.awaits_handling
-      or j.status = 'queued' and j.delivered_at is not null
+      or j.status in ('queued', 'processing') and j.delivered_at is not null
       or j.status = 'failed' and j.outcome @> '{"reason": "not handled"}'
       or p_how = 'acknowledged' and j.status in ('queued', 'processing'))
     returning j.id

@@ -1,4 +1,4 @@
-"""How long each fault keeps an event from the agent, with default settings."""
+"""How long each fault keeps an event from the agent, with default settings but for pacing, which is off."""
 
 import asyncio
 import random
@@ -204,7 +204,7 @@ def bench(*, quick: bool) -> str:
             rows.append(f"| {name} | {times} | {took[0]:.1f} | {statistics.median(took):.1f} | {took[-1]:.1f} |")
     return "\n".join(
         [
-            "Seconds until an event that comes with the fault has reached the gateway, default settings, at random",
+            "Seconds until an event that comes with the fault has reached the gateway, without pacing, at random",
             "moments between two pulses.",
             "",
             "| fault | times | least | median | most |",

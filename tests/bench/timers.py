@@ -62,7 +62,7 @@ def bench(*, quick: bool) -> str:
     rows = [f"| {name} | {late[0]:.0f} | {statistics.median(late):.0f} | {late[-1]:.0f} |" for name, late in found]
     return "\n".join(
         [
-            "Milliseconds from the time that a row names to its claim, with default settings.",
+            "Milliseconds from the time that a row names to its claim, without pacing.",
             "",
             "| | least | median | most |",
             "|---|---|---|---|",

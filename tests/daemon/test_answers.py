@@ -163,8 +163,8 @@ def test_a_run_that_could_not_begin_is_postponed(expected: float, header: str | 
 @pytest.mark.parametrize(
     ("expected", "error"),
     [
-        (Answer(Verdict.FAILED, detail="no completion within 630 s"), TimeoutError()),
-        (Answer(Verdict.FAILED, detail="no completion within 630 s"), aiohttp.SocketTimeoutError()),
+        (Answer(Verdict.FAILED, detail="no completion within 630 s", may_be_taken=True), TimeoutError()),
+        (Answer(Verdict.FAILED, detail="no completion within 630 s", may_be_taken=True), aiohttp.SocketTimeoutError()),
         (Answer(Verdict.UNAVAILABLE, detail="ConnectionTimeoutError"), aiohttp.ConnectionTimeoutError()),
         (
             Answer(Verdict.UNAVAILABLE, detail="ServerDisconnectedError", may_be_taken=True),
@@ -200,7 +200,7 @@ def test_the_age_of_the_gateways_process(expected: float | None, body: bytes) ->
 
 def test_a_call_that_we_gave_up() -> None:
     """It says so, and waits for nothing."""
-    expected = Answer(Verdict.POSTPONED, detail="the daemon stops before the agent's run is over", posts=0)
+    expected = Answer(Verdict.POSTPONED, detail="the daemon stops", posts=0)
     assert expected == hung_up(posts=0)
 
 

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.pacing import COLLECT_S, GATHER_S, HELD_BACK_S, MAX_JOBS, RUN_WAIT_S, Pacer, Plan
+from daemon.gathering import COLLECT_S, GATHER_S, MAX_JOBS
+from daemon.pacing import HELD_BACK_S, RUN_WAIT_S, Pacer
+from daemon.plan import Plan
 from daemon.routes import Route, choose_route
 from sql.jobs import Job
 
@@ -147,9 +149,11 @@ def test_another_producers_words_are_never_merged() -> None:
     """Each is a wake of its own; beyond the budget each waits for its own slot."""
     pacing = pacer()
     accept(pacing, pacing.plan(jobs(4, foreign=True), 0), 0)
-    plan = pacing.plan(jobs(8, foreign=True), 10)
-    assert [1] * 5 == sizes(plan)
-    assert [WINDOW_S - 10] * 3 == [one.delay_s for one in plan.deferred]
+    more = pacing.plan(jobs(5, foreign=True), 10)
+    assert [1] * 5 == sizes(more)
+    accept(pacing, more, 10)
+    late = pacing.plan(jobs(6, foreign=True), 20)
+    assert ([], [WINDOW_S - 20] * 4 + [WINDOW_S - 10] * 2) == (late.digests, [one.delay_s for one in late.deferred])
 
 
 def test_another_producers_words_can_be_held_back() -> None:
@@ -172,15 +176,12 @@ def test_a_wake_for_the_next_heartbeat_stays_pending_until_a_turn() -> None:
     later = Route(type="LATER", mode="next-heartbeat")
     pacing = pacer(later)
     accept(pacing, pacing.plan(jobs(9, kind="LATER"), 0), 0)
-    (waits,) = pacing.plan(jobs(1, foreign=True), 100).deferred
-    assert WINDOW_S == waits.delay_s
-    accept(pacing, pacing.plan([], 100 + HEARTBEAT_S), 100)
-    turn = pacing.plan(jobs(8), HEARTBEAT_S)
-    assert [1] * 8 == sizes(turn)
-    accept(pacing, turn, HEARTBEAT_S)
-    accept(pacing, pacing.plan(jobs(1, kind="LATER"), HEARTBEAT_S + 1), HEARTBEAT_S + 1)
-    accept(pacing, pacing.plan(jobs(1), 2 * WINDOW_S + HEARTBEAT_S), 2 * WINDOW_S + HEARTBEAT_S)
-    assert [1] * 9 == sizes(pacing.plan(jobs(9), 3 * WINDOW_S + HEARTBEAT_S))
+    assert [WINDOW_S] == [one.delay_s for one in pacing.plan(jobs(1, kind="LATER"), 100).deferred]
+    turn = pacing.plan(jobs(1, foreign=True), 100)
+    assert [1] == sizes(turn)  # it takes the last slot, since it frees the others
+    accept(pacing, turn, 100)
+    assert [] == pacing.plan(jobs(1, foreign=True), 100).digests
+    assert [1] * 9 == sizes(pacing.plan(jobs(9, foreign=True), 100 + WINDOW_S))
 
 
 def test_an_earlier_run_counts() -> None:
@@ -189,15 +190,74 @@ def test_an_earlier_run_counts() -> None:
     for number in range(9):
         pacing.remember(Route().session, f"wake {number}", 0, age_s=50)
     assert [] == pacing.plan(jobs(1), 0).digests
-    assert [1] == sizes(pacing.plan(jobs(1), 10 + GATHER_S + COLLECT_S))
+    assert [] == pacing.plan(jobs(1, claims=2), 10).digests
+    assert [1] == sizes(pacing.plan([], 10 + COLLECT_S))
 
 
 def test_a_gateway_that_restarted_has_nothing_pending() -> None:
     """All slots are free again."""
     pacing = pacer()
-    accept(pacing, pacing.plan(jobs(9), 0), 0)
-    pacing.gateway_restarted()
-    assert [1] * 9 == sizes(pacing.plan(jobs(9), 1))
+    accept(pacing, pacing.plan(jobs(6), 0), 0)
+    accept(pacing, pacing.plan(jobs(3), 10), 10)
+    pacing.gateway_began(5)
+    assert [1] * 6 == sizes(pacing.plan(jobs(7), 11))  # what the new process took is pending there
+
+
+def test_a_digest_does_not_wait_for_what_was_refused() -> None:
+    """Slots that became free at once, or with the gateway's process, are used at once."""
+    for frees in (
+        lambda pacing, plan: [pacing.ended(one, 3, pending=False) for one in plan.digests],
+        lambda pacing, plan: (accept(pacing, plan, 1), pacing.gateway_began(2)),
+    ):
+        pacing = pacer(slots=2)
+        first = pacing.plan(jobs(4), 0)
+        frees(pacing, first)
+        assert [] == pacing.plan(jobs(3, claims=2), GATHER_S).digests
+        assert [3] == sizes(pacing.plan([], GATHER_S + COLLECT_S))
+
+
+def test_words_and_events_take_turns() -> None:
+    """Where both come all the time neither starves."""
+    world = Simulation(pacer(slots=2), 2, WINDOW_S, lambda: False)
+    for _ in range(600):
+        world.arrive([*jobs(1), *(jobs(1, foreign=True) if world.now_s % 60 == 0 else [])])
+        world.step()
+        world.run(world.now_s + 1)
+    words = [together for _, together in world.accepted if together[0].trigger_name is None]
+    assert 8 <= len(words) <= 12
+    assert 8 <= len(world.accepted) - len(words)
+
+
+def test_an_announced_run_does_not_starve() -> None:
+    """It gets a slot beside steady events."""
+    world = Simulation(pacer(Route(type="RUN", action="agent", deliver=True), slots=3), 3, WINDOW_S, lambda: False)
+    world.arrive(jobs(5, kind="RUN"))
+    for _ in range(600):
+        world.arrive(jobs(1))
+        world.step()
+        world.run(world.now_s + 1)
+    assert 5 == sum(together[0].type == "RUN" for _, together in world.accepted)
+
+
+def test_the_line_of_runs_is_not_asked_all_the_time() -> None:
+    """The further back, the later a job looks again, at most a minute."""
+    pacing = pacer(Route(type="RUN", action="agent"), agent_runs=2)
+    waiting = pacing.plan(jobs(102, kind="RUN"), 0).deferred
+    assert (RUN_WAIT_S, 60) == (waiting[0].delay_s, waiting[-1].delay_s)
+    again = pacing.plan([replace(waiting[-1].job, claims=2)], 60).deferred
+    assert [60] == [one.delay_s for one in again]
+
+
+def test_urgent_events_do_not_wait_for_those_that_can() -> None:
+    """However many wait for the next heartbeat, one for now goes out within seconds."""
+    pacing = pacer(Route(type="LATER", mode="next-heartbeat"))
+    world = Simulation(pacing, BUDGET, WINDOW_S, lambda: False)
+    world.arrive(jobs(30, kind="LATER"))
+    world.run(100)
+    (urgent,) = jobs(1)
+    world.arrive([urgent])
+    world.run(100 + GATHER_S + 1)
+    assert urgent.id in {one.id for _, together in world.accepted for one in together}
 
 
 def test_a_digest_has_a_limit() -> None:

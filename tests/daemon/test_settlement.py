@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
 from daemon.leases import Leases
-from daemon.pacing import Digest, Routed
 from daemon.pause import Pause
+from daemon.plan import Digest, Routed
 from daemon.routes import DEFAULT, Route
 from daemon.settlement import Settlement
 from daemon.until_heard import UntilHeard

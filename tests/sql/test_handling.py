@@ -380,3 +380,26 @@ async def test_several_jobs_are_locked_in_the_order_of_their_ids(
         for job in claimed[:-1]:
             other.execute(lock, [job.id])
     await waiting
+
+
+async def test_an_event_that_ends_the_gateway_is_not_sent_for_ever(
+    session: Session, database: psycopg.Connection
+) -> None:
+    """A restart counts no attempt, but after many claims it does, and none is left at last."""
+    await events(session)
+    sendings = 0
+    while await send(session, limit=1) and sendings < 100:
+        sendings += 1
+        database.execute("update public.jobs set delivered_at = now() - interval '1 s'")
+        await settling.resend_unhandled(session, "mac", ["default"], 0)
+    query = "select status, attempts, outcome from public.jobs"
+    assert ("failed", 5, {"reason": "not handled"}) == database.execute(query).fetchone()
+    assert 25 < sendings < 40
+
+
+async def test_a_crowd_is_not_suspected_at_once(session: Session, database: psycopg.Connection) -> None:
+    """Jobs that lapsed together come back together; only those that lapse again are claimed alone."""
+    await events(session, 30)
+    for expected in (30, 30, 1):
+        assert expected == len(await claim(session, limit=50))
+        run_out(database)

@@ -52,7 +52,10 @@ async def test_hooks_switched_on_and_a_token_corrected(
     dsn: str, database: psycopg.Connection, tmp_path: Path, real: RealGateway
 ) -> None:
     """What came while openclaw.json had the hooks off, or another token, is delivered once it is corrected."""
-    async with vault(dsn, tmp_path) as serving, daemon(dsn, real.url, tmp_path, token=real.token) as program:
+    async with (
+        vault(dsn, tmp_path) as serving,
+        daemon(dsn, real.url, tmp_path, token=real.token, pacing="on") as program,
+    ):
         await idle(program)
 
         async def misconfigure(fault: str, status: int, **changes: object) -> None:
@@ -78,7 +81,10 @@ async def test_a_gateway_that_is_absent_for_a_minute(
     dsn: str, database: psycopg.Connection, tmp_path: Path, real: RealGateway
 ) -> None:
     """Five events come during a minute without a gateway; they are delivered once it is back."""
-    async with vault(dsn, tmp_path) as serving, daemon(dsn, real.url, tmp_path, token=real.token) as program:
+    async with (
+        vault(dsn, tmp_path) as serving,
+        daemon(dsn, real.url, tmp_path, token=real.token, pacing="on") as program,
+    ):
         await idle(program)
         await real.stop()
         for _ in range(EVENTS):
