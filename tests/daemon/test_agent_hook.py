@@ -20,7 +20,7 @@ from daemon.routes import DEFAULT, Route
 KEY = str(uuid.UUID(int=7))
 WAITING = Route(action="agent")
 SHORT = Route(action="agent", wait_for_completion=False)
-OVER = "the daemon stops before the agent's run is over"
+OVER = "the daemon stops"
 
 
 @asynccontextmanager
