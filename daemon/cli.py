@@ -80,6 +80,8 @@ def _run(args: argparse.Namespace) -> int:
         with open_logs(level=chosen.log_level):
             for note in chosen.notes:
                 structlog.get_logger().warning("setting_ignored", note=note)
+            for path, remedy in chosen.open_files:
+                structlog.get_logger().warning("file_open_to_others", path=str(path), remedy=remedy)
             _run_to_the_end(chosen)
     # not a return: Python would wait for a thread that looks up a name, which may hang for half a minute
     sys.stdout.flush()

@@ -140,7 +140,8 @@ TROUBLES = (
     Trouble(
         r"does not support ssl|ssl was required",
         "the server offers no encryption, and sslmode asks for it",
-        "set it up there, or say sslmode=prefer where the network is your own",
+        "set it up there (ssl = on), or, where the network is your own, leave sslmode out and set "
+        "VAULT_ALLOW_PLAINTEXT_DATABASE=true (for the daemon DAEMON_ALLOW_PLAINTEXT_DATABASE)",
     ),
     Trouble(
         r"unsupported startup parameter",

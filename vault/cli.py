@@ -17,6 +17,7 @@ from notifier.ages import say_age
 from notifier.complaint import one_line
 from notifier.configuration import SettingsError
 from notifier.logs import open_logs
+from notifier.secrecy import read_secret
 from sql import migrate
 from sql.connecting import explain
 from sql.migrate import SchemaTooOldError
@@ -208,4 +209,4 @@ def _secret(file: Path | None) -> str:
         return from_environment
     if file is None and not kept.exists():
         raise SettingsError("COMPOSIO_WEBHOOK_SECRET is not set: set it, or give --secret-file")
-    return (file or kept).read_text().strip()
+    return read_secret(file or kept).decode(errors="replace").strip()
