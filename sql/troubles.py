@@ -132,6 +132,11 @@ TROUBLES = (
         ("25006",),
     ),
     Trouble(
+        r"does not match host name",
+        "the database's certificate is another host's",
+        "write the host as its certificate names it, and check that it is your server's",
+    ),
+    Trouble(
         r"certificate|self.signed",
         "the database's certificate does not prove who it is",
         "name the file of its authority in sslrootcert (supabase: Database Settings, SSL Configuration), or say "
