@@ -72,9 +72,16 @@ def _is_local(host: str) -> bool:
 def _check_supabase(parts: Mapping[str, str], mode: str | None, root: str | None) -> None:
     """Refuse a proof that cannot succeed: Supabase signs with an authority of its own, which no system knows."""
     proves = mode in _PROVING or root == _SYSTEM
-    names_file = root not in {None, _SYSTEM} or (root is None and _ROOT.expanduser().exists())
+    names_file = root not in {None, _SYSTEM} or (root is None and _users_root_exists())
     if proves and not names_file and supabase.is_host(parts.get("host", "")):
         raise DsnError(
             "supabase's certificate is signed by an authority that no system knows: download it in the dashboard "
             "(Database Settings, SSL Configuration, Download certificate) and name the file in sslrootcert"
         )
+
+
+def _users_root_exists() -> bool:
+    try:
+        return _ROOT.expanduser().exists()
+    except (RuntimeError, OSError):  # this process has no home, or may not look into it
+        return False

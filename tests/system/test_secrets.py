@@ -112,7 +112,7 @@ async def test_a_day_in_the_life(
                 await program.stop(signal.SIGABRT)
         assert 1 == await hear(canaries, tmp_path, "daemon", "doctor", **daemons)
         await hear(canaries, tmp_path, "vault", "doctor", **vaults)
-        for words in (("vault", "migrate"), ("vault", "jobs"), ("vault", "jobs", "retry", "--all", "--dry-run")):
+        for words in (("vault", "migrate"), ("vault", "jobs"), ("vault", "jobs", "retry", "--older", "1d")):
             await hear(canaries, tmp_path, *words, **vaults)
         for words in (("daemon", "events", "list"), ("daemon", "routes"), ("daemon", "install", "--dry-run")):
             await hear(canaries, tmp_path, *words, **daemons)
