@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 import psycopg
@@ -74,7 +75,9 @@ def encryption(connection: psycopg.AsyncConnection) -> str:
     if pgconn.ssl_in_use:
         modes = [option.val for option in pgconn.info if option.keyword == b"sslmode"]
         return _PROVEN.get((modes[0] or b"").decode() if modes else "", _UNPROVEN)
-    return "none, and none is needed: a unix socket" if pgconn.host.startswith((b"/", b"@")) else "none"
+    if pgconn.host.startswith((b"/", b"@")) or ip_address(pgconn.hostaddr.decode()).is_loopback:
+        return "none, and none is needed: the database is reached without leaving this machine"
+    return "NONE: whoever is on the way reads the events, and can change them; the settings allow it"
 
 
 async def _schema(line: Line) -> Finding:

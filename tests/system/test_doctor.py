@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from aiohttp import web
-from authority import authority, encrypted
+from authority import REMOTE, authority, encrypted
 from daemons import environment, free_port
 from faults.pooler import pooler
 from gateways import gateway
@@ -41,7 +41,7 @@ async def test_all_is_well(run: Run, dsn: str) -> None:
     assert 0 == done.returncode, done.stdout + done.stderr
     assert f"ok     schema: version {latest()}" == line(done, "schema")
     assert "ok     notifications: arrive" == line(done, "notifications")
-    assert "none is needed: a unix socket" in line(done, "encryption")
+    assert "none, and none is needed" in line(done, "encryption")
     assert ["***", "***"] == [
         one.split()[1] for one in done.stdout.splitlines() if one.startswith(("DATABASE_URL", "COMPOSIO"))
     ]
@@ -54,6 +54,17 @@ async def test_encryption(run: Run, dsn: str) -> None:
     with authority() as signer, encrypted(dsn, signer) as remote:
         unproven = await examine(run, remote)
         proven = await examine(run, make_conninfo(remote, sslmode="verify-full", sslrootcert=str(signer.root)))
+    with pooler(dsn, "session") as through:
+        local = await examine(run, through)
+        bare = await asyncio.to_thread(
+            run,
+            "doctor",
+            DATABASE_URL=through.replace("host=127.0.0.1", f"host={REMOTE}"),
+            COMPOSIO_WEBHOOK_SECRET=SECRET,
+            VAULT_ALLOW_PLAINTEXT_DATABASE="true",
+        )
+    assert "NONE: whoever is on the way reads the events" in line(bare, "encryption")
+    assert "none, and none is needed" in line(local, "encryption")
     assert "encrypted; the server is not proven" in line(unproven, "encryption")
     assert "the server is proven (sslmode=verify-full)" in line(proven, "encryption")
 
