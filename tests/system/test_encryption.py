@@ -83,6 +83,15 @@ def test_the_right_authority(command: Command, dsn: str, signer: Authority) -> N
             assert 0 == command("daemon", "events", "list", DATABASE_URL=given).returncode
 
 
+def test_the_systems_authorities(command: Command, dsn: str, signer: Authority) -> None:
+    """sslrootcert=system means those of SSL_CERT_FILE, and without it the driver finds none."""
+    with encrypted(dsn, signer) as remote:
+        asked = make_conninfo(remote, sslrootcert="system")
+        assert 0 == command("vault", "migrate", DATABASE_URL=asked, SSL_CERT_FILE=str(signer.root)).returncode
+        done = command("vault", "migrate", DATABASE_URL=asked)
+    assert (1, True) == (done.returncode, PROVEN in done.stderr), done.stderr
+
+
 def test_another_authority(command: Command, dsn: str, signer: Authority) -> None:
     """Whoever stands in for the server with a certificate of their own gets nothing."""
     with authority() as other, encrypted(dsn, other) as remote:
