@@ -118,7 +118,7 @@ class DaemonSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_encryption(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        return encrypted(cls, value, info)
+        return encrypted(cls, value, info, os.environ)
 
     @field_validator("gateway_url")
     @classmethod

@@ -1,7 +1,7 @@
 """The kinds of values that the settings of both programs have."""
 
-import os
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, StringConstraints, ValidationInfo
@@ -34,12 +34,14 @@ def _check_database(value: SecretStr) -> SecretStr:
     return SecretStr(check_dsn(value.get_secret_value()))
 
 
-def encrypted(cls: type[BaseSettings], value: SecretStr, info: ValidationInfo) -> SecretStr:
+def encrypted(
+    cls: type[BaseSettings], value: SecretStr, info: ValidationInfo, environment: Mapping[str, str]
+) -> SecretStr:
     """Return the database's string as it is safe to use, unless allow_plaintext_database is set; raises DsnError."""
     # A flag that is itself wrong is absent here; one complaint about it is enough.
     if info.data.get(ALLOW_PLAINTEXT, True):
         return value
-    return SecretStr(secured(value.get_secret_value(), os.environ, setting=label(cls, ALLOW_PLAINTEXT)))
+    return SecretStr(secured(value.get_secret_value(), environment, setting=label(cls, ALLOW_PLAINTEXT)))
 
 
 def _check_secret(value: SecretStr) -> SecretStr:

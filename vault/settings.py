@@ -110,7 +110,7 @@ class VaultSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_encryption(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        return encrypted(cls, value, info)
+        return encrypted(cls, value, info, os.environ)
 
     @classmethod
     def settings_customise_sources(
