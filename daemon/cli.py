@@ -13,6 +13,7 @@ import psycopg
 import structlog
 
 from daemon import agent_skill, service, settings
+from daemon.doctor import add_doctor
 from daemon.events_cli import add_events
 from daemon.routes_cli import add_routes
 from daemon.run import run
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=told)
         service.add_arguments(command)
         command.set_defaults(verb=verb)
+    add_doctor(commands.add_parser("doctor", help="look at the settings, the database and the gateway"))
     skill = commands.add_parser("install-skill", help="tell OpenClaw's agents how to read and acknowledge events")
     agent_skill.add_arguments(skill)
     skill.set_defaults(verb=agent_skill.install)
@@ -80,6 +82,8 @@ def _run(args: argparse.Namespace) -> int:
         with open_logs(level=chosen.log_level):
             for note in chosen.notes:
                 structlog.get_logger().warning("setting_ignored", note=note)
+            for path, remedy in chosen.open_files:
+                structlog.get_logger().warning("file_open_to_others", path=str(path), remedy=remedy)
             _run_to_the_end(chosen)
     # not a return: Python would wait for a thread that looks up a name, which may hang for half a minute
     sys.stdout.flush()

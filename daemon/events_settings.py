@@ -9,6 +9,7 @@ from daemon.service import ServiceError, secrets_folders
 from daemon.settings import DaemonSettings
 from notifier.configuration import SettingsError
 from notifier.refusals import read
+from notifier.secrecy import OpenSecretError
 from notifier.sources import SecretsFolder, Source, at_home
 
 # what only the daemon itself needs, set so that neither its absence nor a mistake in it is in the way
@@ -40,6 +41,8 @@ class _InstalledSecrets(Source):
         for folder in folders:
             try:
                 found = SecretsFolder(self.settings_cls, str(folder))()
+            except OpenSecretError:
+                raise  # it has a remedy of its own
             except SettingsError:
                 raise SettingsError(
                     f"DATABASE_URL is not set, and the secrets in {folder} are not for this user: "

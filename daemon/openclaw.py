@@ -1,6 +1,7 @@
 """What OpenClaw's own files say of its gateway: the last source of the daemon's settings."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -13,6 +14,7 @@ from dotenv.parser import parse_stream
 from pydantic_settings import BaseSettings
 
 from notifier.configuration import by_field, is_set
+from notifier.secrecy import is_open, remedy
 from notifier.sources import Source, at_home, why
 
 ENV_FILE: Final = Path("~/.openclaw/.env")
@@ -33,23 +35,28 @@ class OpenClawFiles(Source):
         super().__init__(cls)
         self._environment = environment
         self._notes: list[str] = []
+        self._open: dict[Path, str] = {}
 
     def __call__(self) -> dict[str, Any]:
-        """Return what the two files add to the stronger sources, by field, and the notes."""
+        """Return what the two files add to the stronger sources, by field, the notes, and which are open to others."""
         dotenv = self._dotenv(self._path("openclaw_env_file", ENV_FILE))
         texts = {f: text for f, text in by_field(self.settings_cls, dotenv).items() if f not in _FILES}
         variables = {**dotenv, **{name: text for name, text in self._environment.items() if is_set(text)}}
         found = {**self._hooks(self.current_state.keys() | texts.keys(), variables), **texts}
         if "hook_token" not in self.current_state.keys() | found.keys():
             found |= self._older(variables)
-        return {**found, "notes": tuple(self._notes)}
+        return {**found, "notes": tuple(self._notes), "open_files": tuple(self._open.items())}
 
     def _path(self, field: str, default: Path) -> Path:
         return at_home(Path(self.current_state.get(field, default)))
 
     def _text(self, path: Path) -> str:
         try:
-            return path.read_bytes().decode("utf-8-sig")
+            with path.open("rb") as file:
+                # OpenClaw's own, so this only warns: to refuse would stop a daemon over a file that is not its to mend
+                if is_open(mode := os.fstat(file.fileno()).st_mode):
+                    self._open[path] = remedy(path, mode)
+                return file.read().decode("utf-8-sig")
         except FileNotFoundError:
             return ""
         except OSError as error:

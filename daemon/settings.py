@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon.gateway_url import check_gateway_url
@@ -25,6 +25,7 @@ from notifier.values import (
     QueueName,
     Separated,
     Token,
+    encrypted,
 )
 
 _PLACES: Final = (Path("~/.config/agent-vault/daemon.toml"),)
@@ -64,6 +65,7 @@ class DaemonSettings(BaseSettings):
     openclaw_config_path: Annotated[Path, Setting("OPENCLAW_CONFIG_PATH", "the path of OpenClaw's openclaw.json")] = (
         CONFIG_FILE
     )
+    allow_plaintext_database: Annotated[bool, Setting("DAEMON_ALLOW_PLAINTEXT_DATABASE", "true or false")] = False
     database_url: Annotated[Database, Setting("DATABASE_URL", DSN_MUST)]
     hook_token: Annotated[Token, Setting("OPENCLAW_HOOK_TOKEN", _TOKEN)]
     allow_remote_gateway: Annotated[bool, Setting("DAEMON_ALLOW_REMOTE_GATEWAY", "true or false")] = False
@@ -111,6 +113,12 @@ class DaemonSettings(BaseSettings):
         tuple[Route, ...], BeforeValidator(_tables), AfterValidator(check_reach), Setting("", _ROUTES)
     ] = ()
     notes: tuple[str, ...] = ()
+    open_files: tuple[tuple[Path, str], ...] = ()  # OpenClaw's, and the command that closes each
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_encryption(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        return encrypted(cls, value, info, os.environ)
 
     @field_validator("gateway_url")
     @classmethod

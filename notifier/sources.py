@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,8 +22,8 @@ from notifier.configuration import (
     label,
     toml_keys,
 )
+from notifier.secrecy import OpenSecretError, is_open, read_secret, refuse_open_folder, remedy
 
-_OTHERS = 0o077
 _POSITION = re.compile(r"\(at (?:line \d+, column \d+|end of document)\)")
 
 
@@ -59,11 +58,12 @@ class SecretsFolder(Source):
         self._folder = folder
 
     def __call__(self) -> dict[str, Any]:
-        """Return the files' texts by field; raises SettingsError for one that cannot be read."""
+        """Return the files' texts by field; raises SettingsError for one that cannot be read or that others can."""
         if not self._folder:
             return {}
         # A folder that is not there is an empty one: service files name it before the first secret is in it.
         folder = Path(self._folder)
+        refuse_open_folder(folder)
         names = sorted(environment_names(self.settings_cls))
         return dict(by_field(self.settings_cls, {name: _secret(folder / name.lower()) for name in names}))
 
@@ -88,8 +88,8 @@ class TomlFile(Source):
         table, mode = self._read(path)
         fields = toml_keys(self.settings_cls)
         for key in table.keys() & fields.keys():
-            if mode & _OTHERS and holds_secret(self.settings_cls.model_fields[fields[key]].annotation):
-                raise SettingsError(f"{path} holds {key} and is open to others: chmod 600 {shlex.quote(str(path))}")
+            if is_open(mode) and holds_secret(self.settings_cls.model_fields[fields[key]].annotation):
+                raise OpenSecretError(f"{path} holds {key} and is open to others: {remedy(path, mode)}")
         # An unknown key goes on under a name that is no field's, to be refused together with all else.
         return {fields.get(key, f"{key} in {path}"): value for key, value in table.items() if is_set(value)}
 
@@ -131,7 +131,7 @@ def _is_there(path: Path) -> bool:
 
 def _secret(path: Path) -> str:
     try:
-        return path.read_bytes().decode().removesuffix("\n")
+        return read_secret(path).decode().removesuffix("\n")
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -1,16 +1,20 @@
 """The kinds of values that the settings of both programs have."""
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, SecretStr, StringConstraints, ValidationInfo
+from pydantic_settings import BaseSettings
 
+from notifier.configuration import label
 from sql.dsn import check_dsn
+from sql.encryption import secured
 
 QUEUE_MUST = "1 to 40 of a-z, 0-9 and _"
 LOG_LEVEL_MUST = "one of debug, info, warning and error"
 DSN_MUST = "the Postgres connection string (Supabase shows it under Connect; take the session pooler's, port 5432)"
-
+ALLOW_PLAINTEXT: Final = "allow_plaintext_database"
 
 _PLACEHOLDER = re.compile(r"…|\.\.\.|<[^>]*>|\[[^]]*\]|your[-_ ].*", re.IGNORECASE)
 
@@ -28,6 +32,16 @@ def _lower(value: Any) -> Any:
 
 def _check_database(value: SecretStr) -> SecretStr:
     return SecretStr(check_dsn(value.get_secret_value()))
+
+
+def encrypted(
+    cls: type[BaseSettings], value: SecretStr, info: ValidationInfo, environment: Mapping[str, str]
+) -> SecretStr:
+    """Return the database's string as it is safe to use, unless allow_plaintext_database is set; raises DsnError."""
+    # A flag that is itself wrong is absent here; one complaint about it is enough.
+    if info.data.get(ALLOW_PLAINTEXT, True):
+        return value
+    return SecretStr(secured(value.get_secret_value(), environment, setting=label(cls, ALLOW_PLAINTEXT)))
 
 
 def _check_secret(value: SecretStr) -> SecretStr:

@@ -9,12 +9,18 @@ from collections.abc import Mapping
 # the anon and service_role keys (JWTs), and the newer ones
 _API_KEY = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*|sb_(?:secret|publishable)_[\w-]+")
 _POOLER = re.compile(r"\.pooler\.supabase\.(?:com|co)$", re.IGNORECASE)
+_DATABASE_HOST = re.compile(r"\.supabase\.(?:com|co|in|net)$", re.IGNORECASE)
 _API_HOST = re.compile(r"[a-z0-9]+\.supabase\.(?:co|in|net)", re.IGNORECASE)
 
 
 def is_api_key(text: str) -> bool:
     """Tell whether a text is a key of the HTTP API, which opens no database."""
     return _API_KEY.fullmatch(text) is not None
+
+
+def is_host(hosts: str) -> bool:
+    """Tell whether any of a connection string's hosts is a database or a pooler of Supabase."""
+    return any(_DATABASE_HOST.search(host) for host in hosts.split(","))
 
 
 def mistake(parts: Mapping[str, str]) -> str | None:

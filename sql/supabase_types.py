@@ -1,8 +1,9 @@
 """The types of public for supabase-js, written in the shape of Supabase's own generator.
 
-    python -m sql.supabase_types DSN > deploy/supabase/types.ts
+    python -m sql.supabase_types < database_url > deploy/supabase/types.ts
 
-The DSN is of a freshly migrated database: the columns that an adopted install's owner added are not ours.
+The connection string is read from standard input, since a command line shows it to all. It is of a freshly migrated
+database: the columns that an adopted install's owner added are not ours.
 """
 
 import sys
@@ -139,8 +140,8 @@ def generate(connection: psycopg.Connection) -> str:
 
 
 def main() -> None:
-    """Write the types of the database at the DSN to standard output."""
-    with psycopg.connect(sys.argv[1]) as connection:
+    """Write the types of the database whose string stands on standard input to standard output."""
+    with psycopg.connect(sys.stdin.readline().strip()) as connection:
         sys.stdout.write(generate(connection))
 
 

@@ -132,6 +132,11 @@ TROUBLES = (
         ("25006",),
     ),
     Trouble(
+        r"does not match host name",
+        "the database's certificate is another host's",
+        "write the host as its certificate names it, and check that it is your server's",
+    ),
+    Trouble(
         r"certificate|self.signed",
         "the database's certificate does not prove who it is",
         "name the file of its authority in sslrootcert (supabase: Database Settings, SSL Configuration), or say "
@@ -140,7 +145,8 @@ TROUBLES = (
     Trouble(
         r"does not support ssl|ssl was required",
         "the server offers no encryption, and sslmode asks for it",
-        "set it up there, or say sslmode=prefer where the network is your own",
+        "set it up there (ssl = on), or, where the network is your own, leave sslmode out and set "
+        "VAULT_ALLOW_PLAINTEXT_DATABASE=true (for the daemon DAEMON_ALLOW_PLAINTEXT_DATABASE)",
     ),
     Trouble(
         r"unsupported startup parameter",

@@ -17,12 +17,14 @@ from notifier.ages import say_age
 from notifier.complaint import one_line
 from notifier.configuration import SettingsError
 from notifier.logs import open_logs
+from notifier.secrecy import read_secret
 from sql import migrate
 from sql.connecting import explain
 from sql.migrate import SchemaTooOldError
 from sql.version import __version__
 from vault import sender, settings, up
 from vault.data_folder import FolderError
+from vault.doctor import add_doctor
 from vault.embedded import EmbeddedError
 from vault.jobs_cli import add_jobs
 from vault.sender import SendFailed
@@ -87,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(commands.add_parser("serve", help="run the webhook endpoint"))
     _add_migrate(commands.add_parser("migrate", help="create or adopt the tables, or bring them up to date"))
     _add_send(commands.add_parser("send", help="send a signed delivery as Composio does"))
+    add_doctor(commands.add_parser("doctor", help="look at the settings, the database and an old open door"))
     add_jobs(commands.add_parser("jobs", help="list failed jobs, retry or cancel them, replay events"))
     return root
 
@@ -208,4 +211,4 @@ def _secret(file: Path | None) -> str:
         return from_environment
     if file is None and not kept.exists():
         raise SettingsError("COMPOSIO_WEBHOOK_SECRET is not set: set it, or give --secret-file")
-    return (file or kept).read_text().strip()
+    return read_secret(file or kept).decode(errors="replace").strip()

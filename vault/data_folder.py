@@ -7,6 +7,8 @@ import secrets
 import time
 from pathlib import Path
 
+from notifier.secrecy import read_secret
+
 LET_GO_S = 45.0
 SAMPLE_USER = "agent-vault-sample"
 SAMPLE_QUEUE = "sample"
@@ -57,10 +59,10 @@ class DataFolder:
         self.daemon_toml.write_text("# written by agent-vault up at every start\n")
 
     def webhook_secret(self) -> str:
-        """Return the secret that deliveries are signed with; it is made once and kept."""
+        """Return the secret that deliveries are signed with, made once and kept; raises OpenSecretError."""
         file = self.secrets / "composio_webhook_secret"
         with contextlib.suppress(FileNotFoundError):
-            return file.read_text().strip()
+            return read_secret(file).decode().strip()
         secret = secrets.token_hex(32)
         fresh = file.with_suffix(".new")
         fresh.unlink(missing_ok=True)

@@ -4,7 +4,15 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
@@ -20,6 +28,7 @@ from notifier.values import (
     Secret,
     Separated,
     Token,
+    encrypted,
 )
 
 _PLACES: Final = (Path("/etc/agent-vault/vault.toml"), Path("~/.config/agent-vault/vault.toml"))
@@ -67,6 +76,7 @@ class VaultSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, env_prefix="VAULT_")
 
     config: Annotated[Path | None, Setting("VAULT_CONFIG", "the path of a TOML file")] = None
+    allow_plaintext_database: Annotated[bool, Setting("VAULT_ALLOW_PLAINTEXT_DATABASE", "true or false")] = False
     database_url: Annotated[Database, Setting("DATABASE_URL", DSN_MUST)]
     composio_webhook_secrets: Annotated[
         tuple[Secret, ...], Separated, Field(min_length=1), Setting("COMPOSIO_WEBHOOK_SECRET", _SIGNING)
@@ -96,6 +106,11 @@ class VaultSettings(BaseSettings):
     )
     log_level: Annotated[LogLevel, Setting("VAULT_LOG_LEVEL", LOG_LEVEL_MUST)] = "info"
     queues: Annotated[tuple[QueueRule, ...], Setting("", _RULES)] = ()
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_encryption(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        return encrypted(cls, value, info, os.environ)
 
     @classmethod
     def settings_customise_sources(

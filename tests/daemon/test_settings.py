@@ -11,7 +11,7 @@ import pytest
 from daemon.settings import ENVIRONMENT_NAMES, DaemonSettings, load
 from notifier.configuration import SettingsError, redacted, settings_of
 
-DSN = "postgresql://user:canary-dsn@host:5432/database"
+DSN = "postgresql://user:canary-dsn@localhost:5432/database"
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +99,8 @@ def test_every_source_beats_the_next(home: Path, monkeypatch: pytest.MonkeyPatch
     toml(home, 'openclaw_hook_token = "toml"')
     assert "toml" == hook_token()
     (home / "openclaw_hook_token").write_text("folder\n")
+    (home / "openclaw_hook_token").chmod(0o600)
+    home.chmod(0o700)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(home))
     assert "folder" == hook_token()
     monkeypatch.setenv("OPENCLAW_HOOK_TOKEN", "environment")
@@ -258,6 +260,26 @@ def test_broken_openclaw_is_noted(home: Path, text: str, note: str) -> None:
     assert ("/hooks", (note.format(path=path),)) == (load().hooks_path, load().notes)
 
 
+def test_openclaws_files_that_are_open_to_others(home: Path) -> None:
+    """OpenClaw's own files are read whoever else can read them, and the command that closes them is known."""
+    paths = dotenv(home, "DAEMON_NAME=kept\n"), openclaw(home, '{"hooks": {"token": "json"}}')
+    for path in paths:
+        path.chmod(0o644)
+    assert tuple((path, f"chmod 600 {path}") for path in paths) == load().open_files
+    assert "json" == hook_token()
+    for path in paths:
+        path.chmod(0o600)
+    assert () == load().open_files
+
+
+@pytest.mark.usefixtures("token")
+def test_a_database_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unencrypted connection to it needs the daemon's own setting, which the refusal names."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://canary:canary@db.canary.com/canary?sslmode=disable")
+    assert "set DAEMON_ALLOW_PLAINTEXT_DATABASE=true where" in refusal()
+    assert load(allow_plaintext_database=True).database_url.get_secret_value().endswith("sslmode=disable")
+
+
 @pytest.mark.usefixtures("token")
 def test_broken_dotenv_is_noted(home: Path) -> None:
     """Of a .env only the broken line is ignored; one that is no text is ignored as a whole."""
@@ -308,7 +330,11 @@ def test_gateway_elsewhere(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         ("GATEWAY_HTTP_URL", "http://127.0.0.1:99999", "GATEWAY_HTTP_URL: it is no http or https url"),
         ("GATEWAY_HTTP_URL", "http://u:canary@127.0.0.1", "GATEWAY_HTTP_URL: it has a user, a query"),
         ("GATEWAY_HTTP_URL", "http://127.0.0.1/?token=canary", "GATEWAY_HTTP_URL: it has a user, a query"),
-        ("DAEMON_ALLOW_REMOTE_GATEWAY", "canary", "DAEMON_ALLOW_REMOTE_GATEWAY is wrong: set it to true or false"),
+        (
+            "DAEMON_ALLOW_REMOTE_GATEWAY",
+            "canary",
+            "DAEMON_ALLOW_REMOTE_GATEWAY is wrong: set it to true or false",
+        ),
         ("OPENCLAW_HOOK_TOKEN", "canary\r\nx: y", "OPENCLAW_HOOK_TOKEN: it has characters that no http header"),
         ("DATABASE_URL", "psql canary", "DATABASE_URL: the connection string begins with the command psql"),
         ("DAEMON_HOOKS_PATH", "/", "DAEMON_HOOKS_PATH is wrong: set it to a path such as /hooks"),
@@ -345,12 +371,12 @@ def test_no_secret_shows() -> None:
 
 
 def test_environment_names() -> None:
-    """The list has every variable that is read; only the notes are not for a person to set."""
+    """The list has every variable that is read; only what is noted is not for a person to set."""
     assert {
         "DATABASE_URL", "OPENCLAW_HOOK_TOKEN", "OPENCLAW_GATEWAY_TOKEN", "GATEWAY_HTTP_URL", "OPENCLAW_ENV_FILE",
         "OPENCLAW_CONFIG_PATH", "CREDENTIALS_DIRECTORY", "DAEMON_CONFIG", "DAEMON_HOOKS_PATH", "DAEMON_NAME",
         "DAEMON_ALLOW_REMOTE_GATEWAY", "DAEMON_QUEUES", "DAEMON_CONCURRENCY", "DAEMON_LEASE_S", "DAEMON_POLL_S",
         "DAEMON_PULSE_S", "DAEMON_RENEW_S", "DAEMON_LOG_LEVEL", "DAEMON_PACING", "DAEMON_GATEWAY_SLOTS",
-        "DAEMON_GATEWAY_WINDOW_S", "DAEMON_AGENT_RUNS", "DAEMON_FOREIGN_TEXT",
+        "DAEMON_GATEWAY_WINDOW_S", "DAEMON_AGENT_RUNS", "DAEMON_FOREIGN_TEXT", "DAEMON_ALLOW_PLAINTEXT_DATABASE",
     } == ENVIRONMENT_NAMES  # fmt: skip
-    assert {"notes"} == DaemonSettings.model_fields.keys() - settings_of(DaemonSettings).keys()
+    assert {"notes", "open_files"} == DaemonSettings.model_fields.keys() - settings_of(DaemonSettings).keys()

@@ -2,15 +2,13 @@
 
 import re
 import traceback
-from pathlib import Path
 
 import pytest
+from documented import DOCUMENTED
 from psycopg.conninfo import conninfo_to_dict
 
 from sql.dsn import DsnError, check_dsn
 
-PAGE = (Path(__file__).parents[2] / "docs" / "connection-strings.md").read_text("utf-8")
-DOCUMENTED = re.findall("`(.*?)`", "\n".join(re.findall(r"^\| (`.*?`) \|", PAGE, re.MULTILINE)))
 REF = "qzjxkvwmyhbtdrfgplcn"
 PASSWORD = "Xq7ZkWv9"
 POOLER = "aws-0-eu-west-1.pooler.supabase.com"

@@ -1,5 +1,6 @@
 """The committed types for supabase-js are those of the schema."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def test_the_committed_types_are_the_schemas(
     dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command writes the very file that is committed."""
-    monkeypatch.setattr(sys, "argv", ["supabase_types", dsn])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{dsn}\n"))
     supabase_types.main()
     assert COMMITTED.read_text("utf-8") == capsys.readouterr().out
 

@@ -146,7 +146,14 @@ async def test_send_reaches_a_vault(run: Run, dsn: str, database: psycopg.Connec
         port = (await vault.event("vault_listening"))["port"]
         to = ("--to", f"http://127.0.0.1:{port}")
         assert 0 == run("send", "SLACK_RECEIVE_MESSAGE", *to, "--count", "3", COMPOSIO_WEBHOOK_SECRET=SECRET).returncode
-        assert 0 == run("send", *to, "--body", str(body), "--secret-file", str(secret)).returncode
+        named = ("send", *to, "--body", str(body), "--secret-file", str(secret))
+        secret.chmod(0o644)
+        assert (78, f"agent-vault: {secret} holds a secret and is open to others: chmod 600 {secret}\n") == (
+            (exposed := run(*named)).returncode,
+            exposed.stderr,
+        )
+        secret.chmod(0o600)
+        assert 0 == run(*named).returncode
         refused = run("send", *to, COMPOSIO_WEBHOOK_SECRET="another")
         assert (1, True) == (refused.returncode, " 401 " in refused.stdout)
         assert 0 == await vault.stop()

@@ -208,6 +208,13 @@ def test_the_installed_services_secrets_are_found(command: Events, dsn: str, tmp
     folder = tmp_path / ".config/agent-vault/secrets"
     folder.mkdir(parents=True)
     (folder / "database_url").write_text(f"{dsn}\n")
+    folder.chmod(0o755)
+    assert (78, f"agent-daemon: the secrets folder {folder} is open to others: chmod 700 {folder}\n") == (
+        (done := command("list")).returncode,
+        done.stderr,
+    )
+    folder.chmod(0o700)
+    (folder / "database_url").chmod(0o600)
     assert {"events": [], "more": False} == shown(command("list"))
     gone = command("list", DATABASE_URL="postgresql://127.0.0.1:1/none")
     assert (1, "", 1) == (gone.returncode, gone.stdout, len(gone.stderr.splitlines()))
@@ -218,6 +225,7 @@ def test_secrets_that_cannot_be_read(command: Events, tmp_path: Path) -> None:
     """The remedy is a place of one's own; a folder in the file's place stands for what root alone may read."""
     secret = tmp_path / ".config/agent-vault/secrets/database_url"
     secret.mkdir(parents=True)
+    secret.parent.chmod(0o700)
     done = command("list")
     assert (78, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines()))
     assert f"are not for this user: put it into {secret} (mode 0600)" in done.stderr

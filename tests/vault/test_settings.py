@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
 from notifier.configuration import SettingsError, holds_secret, redacted, settings_of
+from notifier.secrecy import is_systemds
 from vault import settings
 from vault.settings import ENVIRONMENT_NAMES, QueueRule, VaultSettings, load
 
-DSN = "postgresql://user:canary-dsn@host:5432/database"
+DSN = "postgresql://user:canary-dsn@localhost:5432/database"
 Write = Callable[..., Path]
 
 
@@ -53,8 +55,9 @@ def credential(home: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
     def write(name: str, content: str | bytes) -> Path:
         path = home / "credentials" / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.chmod(0o600)
         monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(path.parent))
         return path
 
@@ -217,7 +220,10 @@ def test_toml_that_is_no_text(toml: Write) -> None:
     [
         ('prot = "canary"', "prot in {path} is no setting: did you mean port?"),
         ("VAULT_LOG_LEVEL = 3", "VAULT_LOG_LEVEL in {path} is no setting: did you mean log_level?"),
-        ("zzz = 1", "zzz in {path} is no setting: there are database_url, composio_webhook_secret,"),
+        (
+            "zzz = 1",
+            "zzz in {path} is no setting: there are allow_plaintext_database, database_url, composio_webhook_secret,",
+        ),
         ('config = "x"', "config in {path} is no setting: "),
         ('[[queues]]\nqueue = "a"\nslugs = "canary"', "queues[0].slugs is no setting: did you mean slug?"),
     ],
@@ -252,7 +258,21 @@ def test_brackets_of_an_ipv6_host(monkeypatch: pytest.MonkeyPatch, host: str) ->
     """They are no placeholder."""
     dsn = f"postgresql://user:password1@{host}:5432/database"
     monkeypatch.setenv("DATABASE_URL", dsn)
-    assert dsn == load().database_url.get_secret_value()
+    assert conninfo_to_dict(dsn)["host"] == conninfo_to_dict(load().database_url.get_secret_value())["host"]
+
+
+@pytest.mark.usefixtures("required")
+def test_a_database_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection is encrypted, unless the setting that the refusal names leaves it to libpq."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://canary:canary@db.canary.com/canary")
+    assert "require" == conninfo_to_dict(load().database_url.get_secret_value())["sslmode"]
+    monkeypatch.setenv("PGSSLMODE", "prefer")
+    assert "DATABASE_URL: sslmode=prefer may send the password" in refusal()
+    assert "set VAULT_ALLOW_PLAINTEXT_DATABASE=true where" in refusal()
+    monkeypatch.setenv("VAULT_ALLOW_PLAINTEXT_DATABASE", "true")
+    assert "sslmode" not in conninfo_to_dict(load().database_url.get_secret_value())
+    monkeypatch.setenv("VAULT_ALLOW_PLAINTEXT_DATABASE", "canary")
+    assert "VAULT_ALLOW_PLAINTEXT_DATABASE is wrong: set it to true or false" == refusal()
 
 
 def test_nothing_is_set() -> None:
@@ -315,6 +335,40 @@ def test_broken_secrets_folder(monkeypatch: pytest.MonkeyPatch, credential: Writ
     assert "agent_edge_key cannot be read (not a directory): correct its owner and mode" in refusal()
 
 
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+@pytest.mark.usefixtures("required")
+def test_a_secret_that_is_open_to_others(credential: Write, mode: int) -> None:
+    """A file of the secrets folder whose mode lets anybody else in is refused with the command that closes it."""
+    path = credential("agent_edge_key", "canary")
+    path.chmod(mode)
+    assert f"{path} holds a secret and is open to others: chmod 600 {path}" == refusal()
+    path.chmod(0o400)
+    assert load().agent_edge_key is not None
+
+
+@pytest.mark.usefixtures("required")
+def test_a_secrets_folder_that_is_open_to_others(credential: Write) -> None:
+    """So is the folder, in which others could see or replace the files."""
+    folder = credential("agent_edge_key", "canary").parent
+    folder.chmod(0o755)
+    assert f"the secrets folder {folder} is open to others: chmod 700 {folder}" == refusal()
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("/run/credentials/agent-vault.service", True),
+        ("/run/user/501/credentials/agent-daemon.service", True),
+        ("/run/user/501/secrets", False),
+        ("/run/credentials/../secrets", False),
+        ("/etc/agent-vault/secrets", False),
+    ],
+)
+def test_systemds_own_folder(folder: str, *, expected: bool) -> None:
+    """What systemd lays out counts as closed, whatever the group's bits say of its ACL."""
+    assert expected == is_systemds(Path(folder))
+
+
 @pytest.mark.usefixtures("required")
 def test_secrets_folder_is_missing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service's file names the folder before anybody has made it."""
@@ -355,6 +409,7 @@ def test_environment_names() -> None:
         "DATABASE_URL", "COMPOSIO_WEBHOOK_SECRET", "AGENT_EDGE_KEY", "VAULT_CONFIG", "VAULT_HOST", "VAULT_PORT",
         "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "VAULT_SPOOL_DIR", "VAULT_SPOOL_MAX_BYTES", "CREDENTIALS_DIRECTORY",
         "VAULT_PRUNE_JOBS_AFTER_DAYS", "VAULT_PRUNE_FAILED_AFTER_DAYS", "VAULT_PRUNE_LEARNINGS_AFTER_DAYS",
+        "VAULT_ALLOW_PLAINTEXT_DATABASE",
     } == ENVIRONMENT_NAMES  # fmt: skip
     assert VaultSettings.model_fields.keys() == settings_of(VaultSettings).keys()
 

@@ -1,0 +1,56 @@
+"""Files that hold secrets are their owner's alone, and so is the folder that they lie in."""
+
+import os
+import shlex
+import stat
+from pathlib import Path
+from typing import Final
+
+from notifier.configuration import SettingsError
+
+_OTHERS: Final = 0o077
+_MACHINE: Final = ("run", "credentials")
+_USERS: Final = ("run", "user")
+
+
+class OpenSecretError(SettingsError):
+    """Others than its owner may read a secret; the line says which chmod ends that."""
+
+
+def is_open(mode: int) -> bool:
+    """Tell whether a file's mode lets anybody in but its owner."""
+    return bool(mode & _OTHERS)
+
+
+def remedy(path: Path, mode: int) -> str:
+    """Return the command that closes a file or a folder."""
+    return f"chmod {'700' if stat.S_ISDIR(mode) else '600'} {shlex.quote(str(path))}"
+
+
+def refuse_open_folder(folder: Path) -> None:
+    """Raise OpenSecretError for a folder of secrets that others can look into; one that is not there is closed."""
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return
+    if stat.S_ISDIR(mode) and is_open(mode) and not is_systemds(folder):
+        raise OpenSecretError(f"the secrets folder {folder} is open to others: {remedy(folder, mode)}")
+
+
+def read_secret(path: Path) -> bytes:
+    """Return what a file of a secret holds; raises OSError, and OpenSecretError where others can read it."""
+    with path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISREG(mode) and is_open(mode) and not is_systemds(path.parent):
+            raise OpenSecretError(f"{path} holds a secret and is open to others: {remedy(path, mode)}")
+        return file.read()
+
+
+def is_systemds(folder: Path) -> bool:
+    """Tell whether systemd made this folder of credentials, for the machine's manager or a user's.
+
+    It gives a service's user access by an ACL, which a mode shows as the group's:
+    https://systemd.io/CREDENTIALS/. Only root, or the user, writes above these folders.
+    """
+    parts = folder.resolve().parts[1:]
+    return parts[:2] == _MACHINE or (parts[:2] == _USERS and parts[3:4] == ("credentials",))

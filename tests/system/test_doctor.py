@@ -1,0 +1,192 @@
+"""`agent-vault doctor` and `agent-daemon doctor`, as processes."""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from aiohttp import web
+from authority import REMOTE, authority, encrypted
+from daemons import environment, free_port
+from faults.pooler import pooler
+from gateways import gateway
+from psycopg.conninfo import make_conninfo
+from webhooks import SECRET, vault
+
+from sql.migrate import latest
+
+PASSWORD = "canary-password"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Receive = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def line(done: subprocess.CompletedProcess[str], what: str) -> str:
+    """Return what it said of one thing."""
+    [found] = [one for one in done.stdout.splitlines() if f"  {what}: " in one]
+    return found
+
+
+async def examine(run: Run, dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the vault's doctor while this event loop answers."""
+    return await asyncio.to_thread(run, "doctor", *words, DATABASE_URL=dsn, COMPOSIO_WEBHOOK_SECRET=SECRET)
+
+
+async def test_all_is_well(run: Run, dsn: str) -> None:
+    """A database that is as it should be; the settings are shown without a secret."""
+    done = await examine(run, make_conninfo(dsn, password=PASSWORD))
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert f"ok     schema: version {latest()}" == line(done, "schema")
+    assert "ok     notifications: arrive" == line(done, "notifications")
+    assert "none, and none is needed" in line(done, "encryption")
+    assert ["***", "***"] == [
+        one.split()[1] for one in done.stdout.splitlines() if one.startswith(("DATABASE_URL", "COMPOSIO"))
+    ]
+    assert PASSWORD not in done.stdout
+    assert SECRET not in done.stdout
+
+
+async def test_encryption(run: Run, dsn: str) -> None:
+    """What is encrypted is told apart from what is proven as well."""
+    with authority() as signer, encrypted(dsn, signer) as remote:
+        unproven = await examine(run, remote)
+        proven = await examine(run, make_conninfo(remote, sslmode="verify-full", sslrootcert=str(signer.root)))
+    with pooler(dsn, "session") as through:
+        local = await examine(run, through)
+        bare = await asyncio.to_thread(
+            run,
+            "doctor",
+            DATABASE_URL=through.replace("host=127.0.0.1", f"host={REMOTE}"),
+            COMPOSIO_WEBHOOK_SECRET=SECRET,
+            VAULT_ALLOW_PLAINTEXT_DATABASE="true",
+        )
+    assert "NONE: whoever is on the way reads the events" in line(bare, "encryption")
+    assert "none, and none is needed" in line(local, "encryption")
+    assert "encrypted; the server is not proven" in line(unproven, "encryption")
+    assert "the server is proven (sslmode=verify-full)" in line(proven, "encryption")
+
+
+async def test_notifications_that_a_pooler_swallows(run: Run, dsn: str) -> None:
+    """A pooler in transaction mode is told, with the remedy."""
+    with pooler(dsn, "transaction") as through:
+        done = await examine(run, through)
+    assert 1 == done.returncode
+    assert line(done, "notifications").startswith("WRONG  notifications: swallowed on the way: a pooler in transaction")
+
+
+async def test_a_database_that_is_not_as_it_should_be(run: Run, blank_dsn: str) -> None:
+    """One without tables, and one that is not there: each is told with its remedy, and nothing is sent anywhere."""
+    bare = await examine(run, blank_dsn, "--old-url", f"http://127.0.0.1:{free_port()}/")
+    assert 1 == bare.returncode
+    assert "run agent-vault migrate" in line(bare, "schema")
+    assert "nothing was sent" in line(bare, "old receiver")
+    away = await examine(run, f"postgresql://user:{PASSWORD}@127.0.0.1:{free_port()}/x")
+    assert (1, "WRONG  database: nothing listens at that host and port: check both, and that the database runs") == (
+        away.returncode,
+        line(away, "database"),
+    )
+
+
+@contextlib.asynccontextmanager
+async def receiver(receive: Receive) -> AsyncIterator[str]:
+    """Run a receiver of webhooks; gives its address, which looks like an Edge Function's."""
+    app = web.Application()
+    app.router.add_post("/functions/v1/old-hook/composio/webhook", receive)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/functions/v1/old-hook/composio/webhook"
+    finally:
+        await runner.cleanup()
+
+
+async def test_an_old_receiver_that_takes_what_nobody_signed(run: Run, dsn: str, database: psycopg.Connection) -> None:
+    """A row of the test delivery proves it: what was written is named and stays, and the way to close it is told."""
+
+    async def store(request: web.Request) -> web.Response:
+        body = await request.json()
+        assert not [name for name in request.headers if name.lower().startswith(("webhook-", "authorization"))]
+        database.execute(
+            "insert into public.agent_learnings (learning, tags) values ('Composio trigger', %s)",
+            [[body["metadata"]["trigger_slug"].upper()]],
+        )
+        return web.json_response({"ok": True})
+
+    async with receiver(store) as url:
+        done = await examine(run, dsn, "--old-url", url)
+    rows = database.execute("select id::text from public.agent_learnings").fetchall()
+    assert (1, 1) == (done.returncode, len(rows))
+    said = line(done, "old receiver")
+    assert "OPEN: it stored a delivery that nobody signed" in said
+    assert f"learning {rows[0][0]}" in said
+    assert "supabase functions delete old-hook" in said
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (200, "WRONG  old receiver: it answered 200 to an unsigned delivery, and no row"),
+        (404, "ok     old receiver: nothing takes deliveries there (404)"),
+        (401, "ok     old receiver: an unsigned delivery is refused there (401)"),
+        (500, "WRONG  old receiver: unknown: it answered 500"),
+        (307, "WRONG  old receiver: unknown: it answered 307"),
+    ],
+)
+async def test_an_old_receiver_that_stores_nothing_here(run: Run, dsn: str, status: int, expected: str) -> None:
+    """Without a row in this database nothing is called open, and nothing closed but what refuses or is gone."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    async with receiver(answer) as url:
+        done = await examine(run, dsn, "--old-url", url)
+    assert line(done, "old receiver").startswith(expected)
+    assert int("WRONG" in expected) == done.returncode
+
+
+async def test_this_vault_is_closed(run: Run, dsn: str, database: psycopg.Connection, tmp_path: Path) -> None:
+    """The vault's own address refuses the unsigned delivery, and stores nothing."""
+    async with vault(dsn, tmp_path) as serving:
+        port = (await serving.event("vault_listening"))["port"]
+        done = await examine(run, dsn, "--old-url", f"http://127.0.0.1:{port}/agent-vault/composio/webhook")
+    assert "is refused there (401)" in line(done, "old receiver")
+    assert (0,) == database.execute("select count(*) from public.agent_learnings").fetchone()
+
+
+@pytest.mark.parametrize("url", ["here", "ftp://host/", "https://", "https://user:canary@host/"])
+async def test_no_address(run: Run, dsn: str, url: str) -> None:
+    """What is no web address is refused before anything is done."""
+    done = await examine(run, dsn, "--old-url", url)
+    assert (2, True, False) == (done.returncode, "it is no web address" in done.stderr, "canary" in done.stderr)
+
+
+async def check_daemon(home: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the daemon's doctor while this event loop answers."""
+    command = [sys.executable, "-m", "daemon", "doctor"]
+    named = {"HOME": str(home), **env}
+    return await asyncio.to_thread(subprocess.run, command, env=named, check=False, capture_output=True, text=True)
+
+
+async def test_the_daemons_doctor(dsn: str, tmp_path: Path) -> None:
+    """It asks the gateway without waking anyone, and looks for the skill and at OpenClaw's files."""
+    file = tmp_path / ".openclaw/skills/agent-vault/SKILL.md"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    async with gateway() as fake:
+        env = environment(dsn, fake.url)
+        well = await check_daemon(tmp_path, env)
+        assert (0, []) == (well.returncode, fake.wakes), well.stdout + well.stderr
+        assert f"ok     gateway: {fake.url} takes wakes with this hook token" == line(well, "gateway")
+        file.unlink()
+        (tmp_path / ".openclaw/.env").write_text("X=y\n")
+        (tmp_path / ".openclaw/.env").chmod(0o644)
+        ill = await check_daemon(tmp_path, {**env, "OPENCLAW_HOOK_TOKEN": "canary"})
+    assert 1 == ill.returncode
+    assert "hooks token refused by" in line(ill, "gateway")
+    assert "run agent-daemon install-skill" in line(ill, "skill")
+    assert f"chmod 600 {tmp_path}/.openclaw/.env" in line(ill, "file")
+    assert "canary" not in ill.stdout + ill.stderr
