@@ -99,8 +99,8 @@ def routines() -> str:
 
 
 def privileges() -> str:
-    """Return the SQL that takes back and grants privileges."""
-    return files("sql").joinpath("privileges.sql").read_text("utf-8")
+    """Return the SQL that takes back and grants privileges, and makes the roles that have some."""
+    return "\n".join(files("sql").joinpath(f"{name}.sql").read_text("utf-8") for name in ("privileges", "roles"))
 
 
 def digest() -> str:

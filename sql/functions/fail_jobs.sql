@@ -4,8 +4,9 @@ create or replace function agent_vault.fail_jobs(
   p_job_ids uuid[], p_claims int[], p_error text, p_outcome jsonb
 ) returns setof uuid
 language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
+declare
+  v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims);
 begin
-  perform agent_vault.lock_jobs(p_job_ids);
   return query
   update public.jobs j set
     status = 'failed',
@@ -14,9 +15,7 @@ begin
     outcome = p_outcome,
     last_error = p_error,
     updated_at = now()
-  from unnest(p_job_ids, p_claims) as held (id, claims)
-  where j.id = any(p_job_ids) and j.id = held.id and j.claims = held.claims
-    and j.status = 'processing' and j.lease_until >= now()
+  where j.id = any(v_held)
   returning j.id;
 end
 $$;
