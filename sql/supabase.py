@@ -17,6 +17,11 @@ def is_api_key(text: str) -> bool:
     return _API_KEY.fullmatch(text) is not None
 
 
+def is_pooler(host: str) -> bool:
+    """Tell whether a host is Supabase's pooler, where a user's name is followed by a dot and the project."""
+    return _POOLER.search(host) is not None
+
+
 def mistake(parts: Mapping[str, str]) -> str | None:
     """Return what is wrong with the parts of a connection string and what to do, or None."""
     if is_api_key(parts.get("password", "")):
@@ -30,7 +35,7 @@ def mistake(parts: Mapping[str, str]) -> str | None:
             "the host in the connection string answers web requests and is no database: "
             "copy the string under Connect, Session pooler"
         )
-    if any(_POOLER.search(host) for host in hosts) and _lacks_project(parts):
+    if any(map(is_pooler, hosts)) and _lacks_project(parts):
         return (
             "the user in the connection string has no project: at supabase's pooler it is postgres.REF, "
             "as shown under Connect, Session pooler"

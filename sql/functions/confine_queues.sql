@@ -10,8 +10,7 @@ begin
   elsif p_queues is null then
     return v_own;
   end if;
-  raise exception 'the login % is confined to the queue(s) %', quote_ident(session_user), array_to_string(v_own, ', ')
-    using errcode = 'insufficient_privilege',
-      hint = 'set DAEMON_QUEUES to these, or run agent-vault grant daemon again with every --queue';
+  raise exception 'the login % has the queue(s) % alone: set DAEMON_QUEUES to these, or grant it again with more',
+    quote_ident(session_user), array_to_string(v_own, ', ') using errcode = 'insufficient_privilege';
 end
 $$;
