@@ -15,7 +15,7 @@ PASSWORD_BYTES = 24
 END_MS = 5_000  # for each session of a revoked login
 
 # of a connection string, what says how to reach the database and nothing of who does
-_PASSED_ON = ("sslmode", "sslrootcert", "channel_binding", "options")
+_PASSED_ON = ("sslmode", "sslrootcert", "channel_binding")
 
 
 class LoginError(Exception):
@@ -87,12 +87,15 @@ def login_dsn(info: psycopg.ConnectionInfo, name: str, password: str) -> str:
 
     Supabase's pooler knows the project by what follows the user's name.
     """
-    _, dot, project = info.user.rpartition(".")
-    user = name + dot + project if dot and supabase.is_pooler(info.host) else name
+    given = info.get_parameters()
+    user, names = name, list(_PASSED_ON)
+    if supabase.is_pooler(info.host):
+        _, dot, project = info.user.rpartition(".")
+        # a user without a project has it in the options
+        user, names = name + dot + project if dot else name, [*_PASSED_ON, "options"]
     is_socket = info.host.startswith(("/", "@"))
     host = "" if is_socket else f"[{info.host}]" if ":" in info.host else info.host
-    given = info.get_parameters()
-    passed_on = {key: given[key] for key in _PASSED_ON if given.get(key)}
+    passed_on = {key: given[key] for key in names if given.get(key)}
     query = urlencode({**({"host": info.host} if is_socket else {}), **passed_on}, quote_via=quote)
     place = f"{host}:{info.port}/{quote(info.dbname, safe='')}"
     return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{place}" + (query and f"?{query}")
