@@ -165,6 +165,7 @@ async def test_nor_with_a_job_of_another_in_its_own_queue(owner: str, name: str)
 def test_it_reaches_no_table_and_no_other_function(owner: str, name: str) -> None:
     """As that login: every relation of ours refuses every kind of access, and every function but its own."""
     granted = grant_daemon(owner, name, ["mail"])
+    user, database = (str(conninfo_to_dict(owner)[part]) for part in ("user", "dbname"))
     with psycopg.connect(owner) as admin:
         relations = admin.execute(
             "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace"
@@ -199,6 +200,12 @@ def test_it_reaches_no_table_and_no_other_function(owner: str, name: str) -> Non
         "create role mine",
         "create table agent_vault.m ()",
     ]
+    statements += [
+        statement.format(become)
+        for become in ("server", "operator")
+        for statement in ("set role vault_{}_" + database, "grant vault_{}_" + database + " to current_user")
+    ]
+    statements += [f"set role {user}", f"set session authorization {user}", "alter role current_user createrole"]
     with psycopg.connect(granted.dsn, autocommit=True) as login:
         for statement in statements:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
