@@ -99,8 +99,8 @@ def routines() -> str:
 
 
 def privileges() -> str:
-    """Return the SQL that takes back and grants privileges."""
-    return files("sql").joinpath("privileges.sql").read_text("utf-8")
+    """Return the SQL that takes back and grants privileges, and makes the roles that have some."""
+    return "\n".join(files("sql").joinpath(f"{name}.sql").read_text("utf-8") for name in ("privileges", "roles"))
 
 
 def digest() -> str:
@@ -145,7 +145,7 @@ def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
     Raises ConnectError, and psycopg.Error where the database refuses.
     """
     notices: list[str] = []
-    with _connect(dsn) as connection:
+    with connect(dsn, name="agent-vault migrate") as connection:
         connection.add_notice_handler(
             lambda notice: notices.append(f"{notice.severity_nonlocalized}: {notice.message_primary}")
         )
@@ -165,13 +165,12 @@ def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
     return Migrated(before, latest(), notices, [OpenJobs(*row) for row in rows])
 
 
-def _connect(dsn: str) -> psycopg.Connection:
-    """Open a connection that begins transactions; raises ConnectError."""
-    named = "agent-vault migrate"
+def connect(dsn: str, *, name: str) -> psycopg.Connection:
+    """Open the owner's connection, which begins transactions, under an application_name; raises ConnectError."""
     try:
         patient: dict[str, Any] = {"connect_timeout": int(CONNECT_S), **conninfo_to_dict(dsn)}
         dsn = make_conninfo(**patient)
-        return psycopg.connect(dsn, prepare_threshold=None, application_name=named, client_encoding="utf8")
+        return psycopg.connect(dsn, prepare_threshold=None, application_name=name, client_encoding="utf8")
     except (psycopg.Error, UnicodeError) as error:
         failure = ConnectError.of(error, dsn)
     raise failure  # out here, for an error of psycopg quotes the string and must not become the context of ours

@@ -36,6 +36,7 @@ begin
     end if;
   end loop;
   execute format('revoke all on public.jobs, public.agent_learnings from %s', array_to_string(v_public, ', '));
+  execute format('revoke all on all tables in schema agent_vault from %s', array_to_string(v_public, ', '));
   execute format('revoke all on schema agent_vault from %s', array_to_string(v_public, ', '));
 
   if v_keep_anon then

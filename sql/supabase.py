@@ -23,6 +23,11 @@ def is_host(hosts: str) -> bool:
     return any(_DATABASE_HOST.search(host) for host in hosts.split(","))
 
 
+def is_pooler(host: str) -> bool:
+    """Tell whether a host is Supabase's pooler, where a user's name is followed by a dot and the project."""
+    return _POOLER.search(host) is not None
+
+
 def mistake(parts: Mapping[str, str]) -> str | None:
     """Return what is wrong with the parts of a connection string and what to do, or None."""
     if is_api_key(parts.get("password", "")):
@@ -36,7 +41,7 @@ def mistake(parts: Mapping[str, str]) -> str | None:
             "the host in the connection string answers web requests and is no database: "
             "copy the string under Connect, Session pooler"
         )
-    if any(_POOLER.search(host) for host in hosts) and _lacks_project(parts):
+    if any(map(is_pooler, hosts)) and _lacks_project(parts):
         return (
             "the user in the connection string has no project: at supabase's pooler it is postgres.REF, "
             "as shown under Connect, Session pooler"

@@ -15,11 +15,14 @@ _TABLES = """
     or c.oid in (to_regclass('public.jobs'), to_regclass('public.agent_learnings')))
 """
 
+# an entry of a list of privileges; roles that are named for their database are the same in every one
+_ENTRY = "replace(a::text, '_' || current_database(), '') e"
+
 _QUERIES = {
     "tables": f"""
         select t.name, c.relrowsecurity, c.relforcerowsecurity, c.relowner::regrole::text, acl.entries
         from ({_TABLES}) t join pg_class c on c.oid = t.oid,
-        lateral (select array_agg(a::text order by a::text) as entries from unnest(c.relacl) a) acl""",
+        lateral (select array_agg(e order by e) as entries from unnest(c.relacl) a, {_ENTRY}) acl""",
     "columns": f"""
         select t.name, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
           pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated, a.attacl::text
@@ -37,16 +40,19 @@ _QUERIES = {
     "triggers": f"""
         select t.name, pg_get_triggerdef(g.oid), g.tgenabled
         from ({_TABLES}) t join pg_trigger g on g.tgrelid = t.oid where not g.tgisinternal""",
-    "functions": """
+    "functions": f"""
         select p.oid::regprocedure::text, pg_get_functiondef(p.oid), p.proowner::regrole::text, acl.entries
-        from pg_proc p, lateral (select array_agg(a::text order by a::text) as entries from unnest(p.proacl) a) acl
+        from pg_proc p, lateral (select array_agg(e order by e) as entries from unnest(p.proacl) a, {_ENTRY}) acl
         where p.pronamespace = to_regnamespace('agent_vault')
           or p.pronamespace = 'public'::regnamespace and p.proname in ('claim_next_job', 'complete_job')""",
     "policies": f"""
         select t.name, p.polname, p.polcmd, p.polpermissive, p.polroles::regrole[]::text,
           pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)
         from ({_TABLES}) t join pg_policy p on p.polrelid = t.oid""",
-    "schemas": "select nspname, nspacl::text from pg_namespace where nspname in ('agent_vault', 'public')",
+    "schemas": f"""
+        select n.nspname, acl.entries from pg_namespace n,
+        lateral (select array_agg(e order by e) as entries from unnest(n.nspacl) a, {_ENTRY}) acl
+        where n.nspname in ('agent_vault', 'public')""",
 }
 
 

@@ -54,6 +54,19 @@ class HandlingQueue(Queue):
             job.attempts = max(job.attempts - 1, 0)
         return forgotten
 
+    def revoke(self, daemon: str) -> dict[UUID, bool]:
+        """Give back all that a daemon has; say of each whether it was sent."""
+        had = {
+            job_id: job.awaits
+            for job_id, job in self.jobs.items()
+            if job.status == "processing" and job.fenced and str(job.locked_by).split("/")[0] == daemon
+        }
+        for job_id, is_sent in had.items():
+            job, attempts = self.jobs[job_id], self.jobs[job_id].attempts
+            job.untried(self.now)
+            job.attempts = attempts if is_sent else job.attempts
+        return had
+
 
 def _is_over(job: Row, how: str) -> bool:
     is_sent = job.awaits or (job.status in {"queued", "processing"} and job.sent) or job.outcome == NOT_HANDLED

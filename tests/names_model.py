@@ -58,6 +58,10 @@ class Names:
         if holder is not None and holder.worker == worker:
             del self.holders[daemon]
 
+    def revoke(self, daemon: str) -> None:
+        """Take a name away, whoever has it."""
+        self.holders.pop(daemon, None)
+
     def end(self, daemon: str, worker: str) -> None:
         """Lose the lock with the session."""
         if self.locks.get(daemon) == worker:

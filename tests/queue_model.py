@@ -25,6 +25,7 @@ MOVES = frozenset(
         "agent_vault.resend_unhandled",
         "agent_vault.retry_jobs",
         "agent_vault.return_lapsed",
+        "agent_vault.revoke_daemon",
         "agent_vault.take_name",
         "public.complete_job",
     }

@@ -69,7 +69,7 @@ def server() -> Iterator[str]:
 
 @contextlib.contextmanager
 def database(server_dsn: str, *, template: str = "template0", encoding: str = "encoding 'UTF8'") -> Iterator[str]:
-    """Make a database from a template and drop it at the end, whoever is still connected."""
+    """Make a database from a template and drop it at the end, whoever is still connected, and its roles with it."""
     name = f"av_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_dsn, autocommit=True) as admin:
         make = sql.SQL("create database {} template {} " + encoding)
@@ -79,3 +79,18 @@ def database(server_dsn: str, *, template: str = "template0", encoding: str = "e
     finally:
         with psycopg.connect(server_dsn, autocommit=True) as admin:
             admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+            drop_roles(admin, name)
+
+
+def drop_roles(admin: psycopg.Connection, database: str) -> None:
+    """Drop the roles that are named for a database, and the logins that have them."""
+    named = [f"vault_{kind}_{database}" for kind in ("server", "daemon", "operator")]
+    found = admin.execute(
+        "select member::regrole::text, member in (select oid from pg_roles where rolcreaterole) from pg_auth_members"
+        " where roleid = any(select oid from pg_roles where rolname = any(%(named)s))"
+        " union select quote_ident(rolname), false from pg_roles where rolname = any(%(named)s) order by 1",
+        {"named": named},
+    ).fetchall()
+    for role, is_migrator in found:
+        if not is_migrator:  # it made them, and was therefore given them
+            admin.execute(f"drop role {role}".encode())

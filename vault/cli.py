@@ -20,6 +20,7 @@ from notifier.logs import open_logs
 from notifier.secrecy import read_secret
 from sql import migrate
 from sql.connecting import explain
+from sql.logins import LoginError
 from sql.migrate import SchemaTooOldError
 from sql.version import __version__
 from vault import sender, settings, up
@@ -27,6 +28,7 @@ from vault.data_folder import FolderError
 from vault.doctor import add_doctor
 from vault.embedded import EmbeddedError
 from vault.jobs_cli import add_jobs
+from vault.logins_cli import add_grant, add_revoke
 from vault.sender import SendFailed
 from vault.serve import ListenError, serve
 from vault.up import UpError
@@ -35,6 +37,7 @@ CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a supervisor need not try 
 MISTAKES = (
     SettingsError,
     SchemaTooOldError,
+    LoginError,
     ListenError,
     SendFailed,
     UpError,
@@ -88,6 +91,8 @@ def parser() -> argparse.ArgumentParser:
     _add_up(commands.add_parser("up", help="run everything on this machine, over an embedded Postgres"))
     _add_serve(commands.add_parser("serve", help="run the webhook endpoint"))
     _add_migrate(commands.add_parser("migrate", help="create or adopt the tables, or bring them up to date"))
+    add_grant(commands.add_parser("grant", help="make a login of its own for one machine"))
+    add_revoke(commands.add_parser("revoke", help="end such a login, and give back what it holds"))
     _add_send(commands.add_parser("send", help="send a signed delivery as Composio does"))
     add_doctor(commands.add_parser("doctor", help="look at the settings, the database and an old open door"))
     add_jobs(commands.add_parser("jobs", help="list failed jobs, retry or cancel them, replay events"))

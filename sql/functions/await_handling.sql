@@ -14,7 +14,7 @@ begin
   -- the next number is this claim's own doing, or that of an acknowledgement while it had the job
   return query
   with known as materialized (
-    select j.id, j.claims, j.status, j.awaits_handling, j.outcome from public.jobs j where j.id = any(p_job_ids)
+    select j.id, j.claims, j.status, j.awaits_handling, j.outcome from public.jobs j where j.id = any(agent_vault.own_jobs(p_job_ids))
   )
   select k.id, not k.awaits_handling from known k, unnest(p_job_ids, p_claims) as held (id, claims)
   where k.id = held.id and k.claims = held.claims + 1

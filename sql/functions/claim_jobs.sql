@@ -13,6 +13,8 @@ language plpgsql security definer set search_path = '' set enable_seqscan = off 
 declare
   v_ids uuid[];
 begin
+  perform agent_vault.check_daemon(split_part(p_worker, '/', 1));
+  perform agent_vault.confine_queues(array[p_queue]);
   if clock_timestamp() > p_not_after then
     return;
   end if;

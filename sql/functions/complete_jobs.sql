@@ -11,7 +11,7 @@ begin
   -- the same claim may say it twice: a worker that never heard the first answer
   return query
   with known as materialized (
-    select j.id, j.claims, j.status, j.fenced from public.jobs j where j.id = any(p_job_ids)
+    select j.id, j.claims, j.status, j.fenced from public.jobs j where j.id = any(agent_vault.own_jobs(p_job_ids))
   )
   select k.id from known k, unnest(p_job_ids, p_claims) as held (id, claims)
   where k.id = held.id and k.claims = held.claims and k.status = 'done' and k.fenced;

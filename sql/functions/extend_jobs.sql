@@ -6,8 +6,11 @@ create or replace function agent_vault.extend_jobs(
   p_worker text, p_job_ids uuid[], p_claims int[], p_lease_s double precision
 ) returns setof uuid
 language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
+declare
+  v_own constant uuid[] := agent_vault.own_jobs(p_job_ids);
 begin
-  perform agent_vault.lock_jobs(p_job_ids);
+  perform agent_vault.check_daemon(split_part(p_worker, '/', 1));
+  perform agent_vault.lock_jobs(v_own);
   return query
   update public.jobs j set
     status = 'processing',
@@ -17,7 +20,7 @@ begin
     finished_at = null,
     updated_at = now()
   from unnest(p_job_ids, p_claims) as held (id, claims)
-  where j.id = any(p_job_ids) and j.id = held.id and j.claims = held.claims and j.locked_by = p_worker
+  where j.id = any(v_own) and j.id = held.id and j.claims = held.claims and j.locked_by = p_worker
     and (j.status in ('processing', 'queued') or j.status = 'failed' and j.outcome = '{"reason": "lapsed"}')
   returning j.id;
 end

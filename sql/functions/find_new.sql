@@ -2,7 +2,7 @@
 -- no sort: so no index but agent_learnings_new can serve, whatever the planner believes, and no more is read than asked
 -- for.
 create or replace function agent_vault.find_new(p_queue text, p_since timestamptz, p_limit int) returns setof uuid
-language plpgsql stable
+language plpgsql stable security definer
 set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
 begin
   return query

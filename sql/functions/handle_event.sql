@@ -14,6 +14,7 @@ declare
   v_learning uuid;
   v_ids uuid[];
 begin
+  p_queues := agent_vault.confine_queues(p_queues);
   if p_how is null or p_how not in ('read', 'acknowledged') then
     raise exception '% is no way to handle an event: say read or acknowledged', coalesce(quote_literal(p_how), 'null')
       using errcode = 'invalid_parameter_value';

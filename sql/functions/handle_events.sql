@@ -7,9 +7,13 @@ declare
   v_learnings uuid[] := p_ids || array(
     select j.learning_id from public.jobs j where j.id = any(p_ids) and j.learning_id is not null);
 begin
+  p_queues := agent_vault.confine_queues(p_queues);
   -- all at once, for those of one event after the other's would come out of order
   perform agent_vault.lock_jobs(
-    p_ids || array(select j.id from public.jobs j where j.learning_id = any(v_learnings)));
+    array(select j.id from public.jobs j where j.id = any(p_ids) and (p_queues is null or j.queue = any(p_queues)))
+    || array(
+      select j.id from public.jobs j
+      where j.learning_id = any(v_learnings) and (p_queues is null or j.queue = any(p_queues))));
   return query
   select i.id, h.found, h.learning_id, h.ended
   from (select distinct u.id from unnest(p_ids) as u (id) order by u.id) i,

@@ -1,13 +1,15 @@
 -- Locks jobs, as lock_jobs does, and answers those that these claims may end now: the claim is the newest, and its lease
--- holds.
+-- holds. Those that are not the session's own (own_jobs) are not among them, and are not locked.
 create or replace function agent_vault.hold_jobs(p_job_ids uuid[], p_claims int[]) returns uuid[]
-language plpgsql set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+declare
+  v_own constant uuid[] := agent_vault.own_jobs(p_job_ids);
 begin
   return array(
     -- by the id alone: an index on the state may look better to the planner, and be as long as the table
     with locked as materialized (
       select j.id, j.claims, j.status, j.lease_until from public.jobs j
-      where j.id = any(p_job_ids) order by j.id for no key update
+      where j.id = any(v_own) order by j.id for no key update
     )
     select l.id from locked l, unnest(p_job_ids, p_claims) as held (id, claims)
     where l.id = held.id and l.claims = held.claims and l.status = 'processing' and l.lease_until >= now());

@@ -2,7 +2,7 @@
 -- word of the event.
 create or replace function agent_vault.job_payload(p_type text, p_learning_id uuid, p_received_at timestamptz)
 returns jsonb
-language plpgsql stable set search_path = '' as $$
+language plpgsql stable security definer set search_path = '' as $$
 begin
   return jsonb_build_object(
     'text', 'New Composio trigger (' || p_type || '). Check latest composio_trigger learnings.',

@@ -10,6 +10,8 @@ language plpgsql security definer set search_path = '' set enable_seqscan = off 
 declare
   v_locked boolean := (select d.locked from agent_vault.daemons d where d.name = p_daemon and d.instance = p_worker);
 begin
+  perform agent_vault.check_daemon(p_daemon);
+  p_queues := agent_vault.confine_queues(p_queues);
   if p_listens and not v_locked then
     v_locked := pg_try_advisory_lock(hashtextextended('agent_vault.daemons/' || p_daemon, 0));
   end if;

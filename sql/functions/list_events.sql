@@ -10,6 +10,7 @@ language plpgsql stable security definer set search_path = '' set enable_seqscan
 declare
   v_ids uuid[];
 begin
+  p_queues := agent_vault.confine_queues(p_queues);
   if p_new then
     v_ids := array(
       select n.id from (select distinct u.queue from unnest(p_queues) as u (queue)) q,

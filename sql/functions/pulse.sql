@@ -6,6 +6,7 @@ language plpgsql security definer set search_path = '' set enable_seqscan = off 
 declare
   v_due timestamptz;
 begin
+  p_queues := agent_vault.confine_queues(p_queues);
   select min(least(
     (select j.run_at from public.jobs j where j.status = 'queued' and j.queue = q.queue order by j.run_at limit 1),
     (select j.lease_until from public.jobs j where j.status = 'processing' and j.queue = q.queue

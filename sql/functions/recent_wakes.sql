@@ -7,6 +7,7 @@ language plpgsql stable security definer set search_path = '' set enable_seqscan
 declare
   v_since constant timestamptz := now() - make_interval(secs => p_within_s);
 begin
+  perform agent_vault.check_daemon(p_daemon);
   return query
   with recursive queue as (
     select min(j.queue) as name from public.jobs j where j.status = 'queued'

@@ -8,6 +8,8 @@ language plpgsql security definer set search_path = '' set enable_seqscan = off 
 declare
   v_ids uuid[];
 begin
+  perform agent_vault.check_daemon(p_daemon);
+  p_queues := agent_vault.confine_queues(p_queues);
   v_ids := array(
     select j.id from public.jobs j
     where j.status = 'processing' and j.queue = any(p_queues) and j.awaits_handling

@@ -15,6 +15,8 @@ declare
   v_free constant boolean := case when p_listens then pg_try_advisory_lock(v_lock)
     else pg_try_advisory_xact_lock(v_lock) end;
 begin
+  perform agent_vault.check_daemon(p_daemon);
+  p_queues := agent_vault.confine_queues(p_queues);
   insert into agent_vault.daemons as d (name, instance, queues, locked, silence_s)
   values (p_daemon, p_worker, p_queues, p_listens and v_free, p_silence_s)
   on conflict (name) do update set

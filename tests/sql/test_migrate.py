@@ -142,6 +142,7 @@ def test_a_newer_database_is_left_alone(dsn: str, database: psycopg.Connection) 
 
 def test_changed_functions_are_replaced(dsn: str, database: psycopg.Connection) -> None:
     """A release that changes only functions puts them in without a new migration."""
+    migrate(dsn)  # this copy has roles of its own from now on
     before = read_all(database)
     database.execute("drop trigger agent_vault_inserted on jobs")
     database.execute(

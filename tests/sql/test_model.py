@@ -38,6 +38,7 @@ ACTS = {
     "await_handling": 3,
     "handle": 3,
     "resend": 1,
+    "revoke": 1,
     "extend": 2,
     "release_unheld": 1,
     "step_in": 1,
@@ -284,6 +285,20 @@ class Workers(RuleBasedStateMachine):
             return len(resent)
 
         self.make(settling.resend_unhandled(self.calls, daemon, queues, BEGAN_NOW_S), predict)
+
+    def revoke(self, draw: Draw) -> None:
+        """The login of a daemon is revoked, and with it all that the daemon has."""
+        daemon = draw("daemon", ["mac", "mini"])
+
+        def predict() -> int:
+            had = self.model.revoke(daemon)
+            for job_id, is_sent in had.items():
+                self.uncounted[job_id] += is_sent
+            self.names.revoke(daemon)
+            return len(had)
+
+        call = self.calls.fetch("select agent_vault.revoke_daemon(%s)", [daemon])
+        self.make(call, predict, shown=lambda rows: rows[0][0])
 
     def release_unheld(self, draw: Draw) -> None:
         """A worker gives back what it never heard of."""

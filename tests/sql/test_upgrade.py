@@ -1,4 +1,4 @@
-"""From schema version 3: events that were delivered are old news, what is open goes on, and nothing happens twice."""
+"""From earlier releases: what was delivered is old news, what is open goes on, rights are those of a fresh install."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from catalog import read_all, read_schema
 
-from sql.migrate import latest, migrate, migrations, read_version, script
+from sql.migrate import latest, migrate, migrations, read_version, routines, script
 
 CLAIM = """create function agent_vault.claim_jobs(
   p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_run_after timestamptz default null,
@@ -83,3 +83,36 @@ def test_upgraded_and_fresh_end_alike(version_3: str, supabase: Callable[[], str
         assert read_schema(one) == read_schema(other)
         claimed = other.execute("select type, sent_before from agent_vault.claim_jobs('default', 'mac', 9, 60)")
         assert [("X", False)] == claimed.fetchall()
+
+
+@pytest.fixture
+def version_4(project: str) -> str:
+    """A database of the release before the roles: its helpers run as whoever calls, and an API key was let in."""
+    with psycopg.connect(project) as connection:
+        for migration in migrations()[:4]:
+            connection.execute(migration.text)
+            connection.execute(
+                "insert into agent_vault.migrations values (%s, %s)", [migration.version, migration.name]
+            )
+        connection.execute(routines())
+        connection.execute("alter function agent_vault.lock_jobs(uuid[]) security invoker")
+        connection.execute("drop function agent_vault.own_jobs(uuid[])")
+        connection.execute("grant usage on schema agent_vault to anon")
+        connection.execute("grant execute on all functions in schema agent_vault to anon")
+        connection.execute(ROWS)
+    return project
+
+
+@pytest.mark.parametrize("upgrade", [migrate, paste])
+def test_the_release_before_the_roles_ends_like_a_fresh_one(
+    version_4: str, supabase: Callable[[], str], upgrade: Callable[[str], object]
+) -> None:
+    """Roles, functions, privileges and tables are those of a fresh database, and no row is touched."""
+    fresh = supabase()
+    migrate(fresh)
+    with psycopg.connect(version_4) as connection:
+        jobs = connection.execute("select * from jobs order by id").fetchall()
+    upgrade(version_4)
+    with psycopg.connect(fresh) as one, psycopg.connect(version_4) as other:
+        assert read_schema(one) == read_schema(other)
+        assert jobs == other.execute("select * from jobs order by id").fetchall()
