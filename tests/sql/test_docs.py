@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sql import dsn, supabase, troubles
+from sql import dsn, encryption, supabase, troubles
 
 STRINGS = (Path(__file__).parents[2] / "docs" / "connection-strings.md").read_text("utf-8")
 PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text("utf-8")
@@ -64,6 +64,6 @@ def test_every_trouble_stands_in_the_docs() -> None:
 
 def test_refused_strings_in_the_docs_are_the_programs() -> None:
     """Each message of the page stands in the code, in which a long one is broken over lines."""
-    code = "".join(Path(str(module.__file__)).read_text("utf-8") for module in (dsn, supabase))
+    code = "".join(Path(str(module.__file__)).read_text("utf-8") for module in (dsn, encryption, supabase))
     told = re.sub(r'"\s+f?"', "", code)
     assert [] == [text for text in messages("Refused at start") if text not in told]
