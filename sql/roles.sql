@@ -19,7 +19,8 @@ begin
       ('daemon', array['schema_version', 'pulse', 'take_name', 'keep_name', 'leave_name', 'claim_jobs',
         'release_unheld', 'extend_jobs', 'complete_job(uuid, integer, jsonb, double precision)', 'complete_jobs',
         'fail_job', 'fail_jobs', 'retry_job', 'retry_jobs', 'release_job', 'release_jobs', 'await_handling',
-        'awaiting_until', 'resend_unhandled', 'recent_wakes', 'list_events', 'read_event', 'handle_event',
+        'drop_jobs', 'failed_unhandled', 'awaiting_until', 'resend_unhandled', 'recent_wakes', 'list_events',
+        'read_event', 'handle_event',
         'handle_events']),
       ('operator', array['schema_version', 'count_open', 'list_jobs', 'show_job', 'find_failed', 'requeue_job',
         'requeue_jobs', 'cancel_job', 'find_events', 'replay_learnings'])

@@ -4,6 +4,8 @@ create or replace function agent_vault.failed_unhandled(p_daemon text, p_queues 
 returns setof uuid
 language plpgsql stable security definer set search_path = '' set enable_seqscan = off as $$
 begin
+  perform agent_vault.check_daemon(p_daemon);
+  p_queues := agent_vault.confine_queues(p_queues);
   return query
   select j.id from public.jobs j
   where j.status = 'failed' and j.finished_at >= now() - make_interval(secs => p_within_s)

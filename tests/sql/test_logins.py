@@ -48,6 +48,8 @@ HOSTILE: dict[str, list[str]] = {
     "release_job": [f"{ONE}, 0, 'no'"],
     "release_jobs": [f"{OF_ANOTHER}, 0, 'no'"],
     "await_handling": [f"{OF_ANOTHER}, '{{}}', 0, 1e9", "%(jobs)s, %(before)s, '{}', 0, 1e9"],
+    "drop_jobs": [f"{OF_ANOTHER}, '{{}}'"],
+    "failed_unhandled": ["'mini', array['mail'], 1e6", "'mac_NN', array['default'], 1e6", "null, null, 1e6"],
     "awaiting_until": ["'mini', array['mail']", "'mac_NN', array['default']", "null, null"],
     "resend_unhandled": ["'mini', array['mail'], -1", "'mac_NN', array['default'], -1", "'mini', null, -1"],
     "recent_wakes": ["'mini', 1e6", "null, 1e6"],
