@@ -14,8 +14,10 @@ from aiohttp import web
 
 from notifier.complaint import one_line
 from sql import events, learnings, old_workers
+from vault.body import BodyRefused, check_head, read_body
+from vault.guest import refusal
 from vault.keys import JOBS, LEARNINGS, SETTINGS
-from vault.webhook import read_body, unavailable
+from vault.webhook import unavailable
 
 BODY_BYTES = 64 * 1024
 WORDS_CHARS = 200
@@ -65,6 +67,8 @@ def guarded(handler: Handler) -> Handler:
             return await handler(request)
         except BadRequestError as error:
             return web.json_response({"error": str(error)}, status=HTTPStatus.BAD_REQUEST)
+        except BodyRefused as refused:
+            return refusal(refused.status)
         except psycopg.Error as error:
             log.warning("api_failed", path=request.path, error=one_line(error))
             return unavailable("the database did not answer")
@@ -153,10 +157,9 @@ async def search_learnings(request: web.Request) -> web.Response:
 
 
 async def _body(request: web.Request, kind: type[T]) -> T:
-    if (request.content_length or 0) > BODY_BYTES:
-        raise BadRequestError(f"the body is larger than {BODY_BYTES} bytes")
+    check_head(request, BODY_BYTES)
     try:
-        return msgspec.json.decode(await read_body(request), type=kind)
+        return msgspec.json.decode(await read_body(request, BODY_BYTES), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         is_shape = isinstance(error, msgspec.ValidationError)
         raise BadRequestError(f"invalid body: {error}" if is_shape else "invalid JSON body") from None

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -201,7 +201,7 @@ async def test_acknowledge_what_is_not_its_own(vault: TestClient, database: psyc
 
 NO_BODY = [
     b"", b"{", b"[]", b"null", b'""', b"\xff", b'"\xff"', b"[" * 60_000, b'{"a":' * 10_000,
-    b'{"agentId":"\\ud83d","jobId":"\\ud83d"}', b" " * 70_000,
+    b'{"agentId":"\\ud83d","jobId":"\\ud83d"}',
 ]  # fmt: skip
 NO_AGENT = [
     b"{}", b'{"agentId": 1}', b'{"agentId": null}', b'{"agentId": "a\\u0000b"}',
@@ -256,6 +256,17 @@ async def test_bad_bodies(unread: TestClient) -> None:
             status, answer = await post(unread, path, body)
             assert (path, body[:80], 400, {"error"}) == (path, body[:80], status, answer.keys())
             assert "\n" not in answer["error"] != ""
+
+
+async def test_large_bodies(unread: TestClient) -> None:
+    """A body beyond 64 KB is not read, announced or not."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b" " * 70_000
+
+    for path in BAD_BODIES:
+        for data in (b" " * 70_000, pieces()):
+            assert 413 == (await unread.post(path, data=data, headers=AUTHORIZED)).status
 
 
 async def test_bad_queries(unread: TestClient) -> None:
