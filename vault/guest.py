@@ -84,6 +84,13 @@ class Guest(web.RequestHandler):
         answer.force_close()
         return answer
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; for one that aiohttp raised, which may quote the request, that of its status."""
+        told = refusal(resp.status) if isinstance(resp, web.HTTPException) else resp
+        return await super().finish_response(request, told, start_time)
+
     def _expect_head(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._head_s, self.drop)
