@@ -14,10 +14,11 @@ from vault import api
 from vault.circuit import Circuit
 from vault.door import door
 from vault.drain import Drain
+from vault.failures import Failures
 from vault.health import Health
 from vault.housekeeping import Housekeeping
 from vault.inbox import Inbox
-from vault.keys import CIRCUIT, CLOCK, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS, SPOOLER
+from vault.keys import CIRCUIT, CLOCK, FAILURES, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS, SPOOLER
 from vault.settings import VaultSettings
 from vault.spooler import Spooler
 from vault.webhook import receive
@@ -34,6 +35,7 @@ def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> w
     app = web.Application(middlewares=[door])
     app[SETTINGS] = settings
     app[CLOCK] = now
+    app[FAILURES] = Failures()
     for prefix in PREFIXES:
         app.router.add_post(f"{prefix}/composio/webhook", receive)
         app.router.add_post(f"{prefix}/jobs/next", api.guarded(api.next_job))
