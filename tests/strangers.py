@@ -9,6 +9,9 @@ from deliveries import SECRET, WEBHOOK, sample
 
 from vault.sender import new_webhook_id, signed_headers
 
+CLOSING = "Connection: close"
+HEADS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+
 Stranger = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +22,8 @@ class Guest(web.RequestHandler):
         """Take the server that answers, the gate, and within how many seconds a request's head must be there."""
         loop = asyncio.get_running_loop()
         super().__init__(server, loop=loop, keepalive_timeout=KEPT_ALIVE_S, lingering_time=LINGERING_S, **kwargs)
+        # before aiohttp looks at it, which quotes what it does not know and stumbles over bytes that are no text
+        self._request_handler = partial(_expecting, server.request_handler)
         self._gate = gate
         self._head_s = head_s
         self._timer: asyncio.TimerHandle | None = None
@@ -99,6 +103,15 @@ class Guest(web.RequestHandler):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+async def _expecting(
+    answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], request: web.BaseRequest
+) -> web.StreamResponse:
+    """Answer a request that expects nothing, or to be told to go on with its body."""
+    if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+        return refusal(HTTPStatus.EXPECTATION_FAILED)
+    return await answer(request)
 
 
 def refusal(status: int) -> web.Response:

@@ -13,10 +13,9 @@ import psycopg
 import pytest
 from deliveries import KEY, SECRET, Commits, rows, sample, say
 from programs import Program, run, until
-from strangers import connections, drip, hung_up, request
+from strangers import CLOSING, connections, drip, hung_up, request
 
 Start = Callable[..., AbstractAsyncContextManager[Program]]
-CLOSING = "Connection: close"
 
 
 @pytest.fixture
