@@ -56,7 +56,7 @@ async def record_events(
     """
     rows = await session.fetch(
         "select event_id, learning_id, job_id, duplicate, refused"
-        " from agent_vault.record_events(%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " from agent_vault.record_events(%s, %s, %s, %s, %s, %s, %b, %s, %s)",  # as text a body is twice as long
         lambda: _columns(events() if callable(events) else events),
         deadline_s=deadline_s,
     )

@@ -1,6 +1,5 @@
 """The jobs and learnings API that existing workers and agents call, behind the bearer `AGENT_EDGE_KEY`."""
 
-import hmac
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -14,23 +13,21 @@ from aiohttp import web
 
 from notifier.complaint import one_line
 from sql import events, learnings, old_workers
-from vault.keys import JOBS, LEARNINGS, SETTINGS
-from vault.webhook import read_body, unavailable
+from vault.bearer import refuse_key
+from vault.body import BodyRefused, check_head, read_body
+from vault.guest import refusal
+from vault.keys import JOBS, LEARNINGS
+from vault.parameters import TEXT_CHARS, BadRequestError, limit, parameter, since, text
+from vault.webhook import unavailable
 
 BODY_BYTES = 64 * 1024
-WORDS_CHARS = 200
-LIMIT_DEFAULT = 20
-LIMIT_MAX = 100
+ERROR_CHARS = 10_000
 ACK_MAX = 500
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = structlog.get_logger()
-
-
-class BadRequestError(Exception):
-    """A parameter or body that a caller must mend; the message is the answer's error."""
 
 
 class Ack(msgspec.Struct):
@@ -59,12 +56,15 @@ def guarded(handler: Handler) -> Handler:
     """Let in whoever has the key; answer a caller's mistake with 400 and a database that is away with 503."""
 
     async def guard(request: web.Request) -> web.StreamResponse:
-        if not authorized(request):
-            return web.json_response({"error": "unauthorized"}, status=HTTPStatus.UNAUTHORIZED)
+        unauthorized = refuse_key(request)
+        if unauthorized is not None:
+            return unauthorized
         try:
             return await handler(request)
         except BadRequestError as error:
             return web.json_response({"error": str(error)}, status=HTTPStatus.BAD_REQUEST)
+        except BodyRefused as refused:
+            return refusal(refused.status)
         except psycopg.Error as error:
             log.warning("api_failed", path=request.path, error=one_line(error))
             return unavailable("the database did not answer")
@@ -72,18 +72,10 @@ def guarded(handler: Handler) -> Handler:
     return guard
 
 
-def authorized(request: web.Request) -> bool:
-    """Compare the bearer key in constant time; without a key configured nobody is let in."""
-    key = request.app[SETTINGS].agent_edge_key
-    given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-    expected = f"Bearer {key.get_secret_value()}".encode() if key else b""
-    return bool(expected) and hmac.compare_digest(given, expected)
-
-
 async def next_job(request: web.Request) -> web.Response:
     """`POST /jobs/next`: claim one job for 15 minutes, or 204."""
     asked = await _body(request, Next)
-    job = await old_workers.claim_next_job(request.app[JOBS], _text("agentId", asked.agentId))
+    job = await old_workers.claim_next_job(request.app[JOBS], text("agentId", asked.agentId))
     if job is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
     if request.transport is None or request.transport.is_closing():
@@ -102,7 +94,7 @@ async def acknowledge(request: web.Request) -> web.Response:
         raise BadRequestError("jobId is missing")
     if ack.status not in {"done", "failed"}:
         raise BadRequestError("status must be done or failed")
-    error = ack.error and _text("error", ack.error)
+    error = ack.error and text("error", ack.error[:ERROR_CHARS], ERROR_CHARS)  # what it ends with is no reason to fail
     await old_workers.complete_job(request.app[JOBS], job_id, ack.status, error)
     return web.json_response({"ok": True})
 
@@ -115,7 +107,7 @@ async def health(_request: web.Request) -> web.Response:
 async def get_learning(request: web.Request) -> web.Response:
     """`GET /learnings/get?id=`: a learning whole, which counts as read."""
     try:
-        learning_id = UUID(request.query.get("id", ""))
+        learning_id = UUID(parameter(request, "id"))
     except ValueError:
         raise BadRequestError("id must be a uuid") from None
     found = await events.read_event(request.app[LEARNINGS], learning_id)
@@ -136,55 +128,29 @@ async def acknowledge_learnings(request: web.Request) -> web.Response:
 
 async def list_learnings(request: web.Request) -> web.Response:
     """`GET /learnings/list?since=&source=&limit=`, the newest first."""
-    source = _text("source", request.query.get("source", "")) or None
+    source = text("source", parameter(request, "source")) or None
     return _list(
         await learnings.list_learnings(
-            request.app[LEARNINGS], since=_since(request), source=source, limit=_limit(request)
+            request.app[LEARNINGS], since=since(request), source=source, limit=limit(request)
         )
     )
 
 
 async def search_learnings(request: web.Request) -> web.Response:
     """`GET /learnings/search?q=&limit=`, the newest first."""
-    words = _text("q", request.query.get("q", ""))
-    if not words or len(words) > WORDS_CHARS:
-        raise BadRequestError(f"q must be 1 to {WORDS_CHARS} characters")
-    return _list(await learnings.search_learnings(request.app[LEARNINGS], words, limit=_limit(request)))
+    words = text("q", parameter(request, "q"))
+    if not words:
+        raise BadRequestError(f"q must be 1 to {TEXT_CHARS} characters")
+    return _list(await learnings.search_learnings(request.app[LEARNINGS], words, limit=limit(request)))
 
 
 async def _body(request: web.Request, kind: type[T]) -> T:
-    if (request.content_length or 0) > BODY_BYTES:
-        raise BadRequestError(f"the body is larger than {BODY_BYTES} bytes")
+    check_head(request, BODY_BYTES)
     try:
-        return msgspec.json.decode(await read_body(request), type=kind)
+        return msgspec.json.decode(await read_body(request, BODY_BYTES), type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         is_shape = isinstance(error, msgspec.ValidationError)
         raise BadRequestError(f"invalid body: {error}" if is_shape else "invalid JSON body") from None
-
-
-def _text(name: str, value: str) -> str:
-    if "\0" in value:
-        raise BadRequestError(f"{name} holds a NUL character")
-    return value
-
-
-def _since(request: web.Request) -> datetime | None:
-    text = request.query.get("since")
-    if not text:
-        return None
-    try:
-        # a plus sign in a query means a space
-        since = datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text)
-    except ValueError:
-        raise BadRequestError("since must be an ISO 8601 time") from None
-    return since if since.tzinfo else since.replace(tzinfo=UTC)
-
-
-def _limit(request: web.Request) -> int:
-    text = request.query.get("limit") or str(LIMIT_DEFAULT)
-    if not text.isascii() or not text.isdigit() or not int(text[:9]) >= 1:
-        raise BadRequestError(f"limit must be a number from 1 to {LIMIT_MAX}")
-    return min(int(text[:9]), LIMIT_MAX)
 
 
 def _list(found: list[msgspec.Raw]) -> web.Response:

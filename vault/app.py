@@ -12,11 +12,13 @@ from notifier.parts import keep_running
 from sql.session import Session
 from vault import api
 from vault.circuit import Circuit
+from vault.door import door
 from vault.drain import Drain
+from vault.failures import Failures
 from vault.health import Health
 from vault.housekeeping import Housekeeping
 from vault.inbox import Inbox
-from vault.keys import CIRCUIT, CLOCK, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS, SPOOLER
+from vault.keys import CIRCUIT, CLOCK, FAILURES, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS, SPOOLER
 from vault.settings import VaultSettings
 from vault.spooler import Spooler
 from vault.webhook import receive
@@ -30,18 +32,19 @@ web_response.SERVER_SOFTWARE = "agent-vault"  # type: ignore[attr-defined]
 
 def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> web.Application:
     """Build the vault's application, with its clock in unix seconds; nothing is opened before it starts."""
-    app = web.Application(client_max_size=settings.max_body_bytes)
+    app = web.Application(middlewares=[door])
     app[SETTINGS] = settings
     app[CLOCK] = now
+    app[FAILURES] = Failures()
     for prefix in PREFIXES:
         app.router.add_post(f"{prefix}/composio/webhook", receive)
         app.router.add_post(f"{prefix}/jobs/next", api.guarded(api.next_job))
         app.router.add_post(f"{prefix}/jobs/ack", api.guarded(api.acknowledge))
         app.router.add_get(f"{prefix}/health", api.health)
-        app.router.add_get(f"{prefix}/learnings/get", api.guarded(api.get_learning))
+        app.router.add_get(f"{prefix}/learnings/get", api.guarded(api.get_learning), allow_head=False)
         app.router.add_post(f"{prefix}/learnings/ack", api.guarded(api.acknowledge_learnings))
-        app.router.add_get(f"{prefix}/learnings/list", api.guarded(api.list_learnings))
-        app.router.add_get(f"{prefix}/learnings/search", api.guarded(api.search_learnings))
+        app.router.add_get(f"{prefix}/learnings/list", api.guarded(api.list_learnings), allow_head=False)
+        app.router.add_get(f"{prefix}/learnings/search", api.guarded(api.search_learnings), allow_head=False)
     app.router.add_get("/livez", live)
     app.router.add_get("/readyz", ready)
     app.cleanup_ctx.append(run_parts)

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from sql.session import Session
 from vault.circuit import Circuit
+from vault.failures import Failures
 from vault.health import Health
 from vault.inbox import Inbox
 from vault.settings import VaultSettings
@@ -17,5 +18,6 @@ INBOX = web.AppKey("INBOX", Inbox)
 CIRCUIT = web.AppKey("CIRCUIT", Circuit)
 SPOOLER = web.AppKey[Spooler | None]("SPOOLER")
 HEALTH = web.AppKey("HEALTH", Health)
+FAILURES = web.AppKey("FAILURES", Failures)
 JOBS = web.AppKey("JOBS", Session)
 LEARNINGS = web.AppKey("LEARNINGS", Session)

@@ -5,6 +5,8 @@ import errno
 import os
 import signal
 import traceback
+from functools import partial
+from typing import cast
 
 import structlog
 from aiohttp import web
@@ -14,10 +16,14 @@ from aiohttp.http_exceptions import HttpProcessingError
 from notifier.complaint import one_line
 from notifier.readiness import Readiness
 from vault.app import is_ready, make_app
+from vault.gate import Gate, allow_files
+from vault.guest import Guest
 from vault.keys import CIRCUIT, HEALTH
 from vault.settings import VaultSettings
 
 LEAVE_S = 20.0
+BODIES = 8  # as many of the largest may be under way at once, and as many smaller ones as weigh the same
+BACKLOG = 128  # also how many are let in at once, before the gate can close any
 
 log = structlog.get_logger()
 
@@ -60,34 +66,41 @@ async def serve(settings: VaultSettings) -> None:
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
     app = make_app(settings)
-    runner = web.AppRunner(
-        app,
-        access_log_class=AccessLog,
-        access_log=log,
-        logger=ServerLog(),
-        auto_decompress=False,  # what is signed is the body as it was sent
-        shutdown_timeout=LEAVE_S,
-    )
+    runner = web.AppRunner(app, shutdown_timeout=LEAVE_S)
     await runner.setup()
     try:
         await app[HEALTH].look(refuse_old_schema=True)
         if not app[HEALTH].ready:
             app[CIRCUIT].trip("away at start")
-        port = await _listen(runner, settings)
+        allow_files(settings.max_connections)
+        listening = await _listen(runner, settings)
+        port = listening.sockets[0].getsockname()[1]
         readiness = Readiness.from_environment()
         readiness.ready()
         log.info("vault_listening", host=settings.host, port=port, ready=is_ready(app))
         await stop.wait()
         readiness.stopping()
         log.info("stopping")
+        listening.close()
     finally:
         await runner.cleanup()
     log.info("vault_stopped")
 
 
-async def _listen(runner: web.AppRunner, settings: VaultSettings) -> int:
+async def _listen(runner: web.AppRunner, settings: VaultSettings) -> asyncio.Server:
+    gate = Gate(settings.max_connections, BODIES * settings.max_body_bytes)
+    connection = partial(
+        Guest,
+        cast("web.Server", runner.server),
+        gate,
+        settings.header_timeout_s,
+        access_log_class=AccessLog,
+        access_log=log,
+        logger=ServerLog(),
+        auto_decompress=False,  # what is signed is the body as it was sent
+    )
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        return await asyncio.get_running_loop().create_server(connection, settings.host, settings.port, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:  # the second is of a name that dns cannot hold
         number = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(number).lower() if number is not None and number in errno.errorcode else one_line(error)
@@ -95,4 +108,3 @@ async def _listen(runner: web.AppRunner, settings: VaultSettings) -> int:
             f"cannot listen on {settings.host}:{settings.port} ({reason}): "
             "set VAULT_HOST and VAULT_PORT to an address and port of this machine that are free"
         ) from error
-    return int(runner.addresses[0][1])

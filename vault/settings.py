@@ -43,6 +43,8 @@ _RULES: Final = f"[[queues]] tables whose queue is {QUEUE_MUST}, and whose slug,
 _DAYS_MUST: Final = "a number of days from 1 to 36500, or 0 for never"
 _Days: Final = Field(ge=0, le=36_500)
 _WEEK: Final = 7
+_SECONDS_MUST: Final = "a number of seconds above 0, at most 600"
+_Seconds: Final = Field(gt=0, le=600)
 
 
 def _check_week(days: int) -> int:
@@ -91,6 +93,11 @@ class VaultSettings(BaseSettings):
         Field(ge=1, le=_JSONB_BYTES),
         Setting("VAULT_MAX_BODY_BYTES", f"a number of bytes from 1 to {_JSONB_BYTES}"),
     ] = 32 * 1024 * 1024
+    header_timeout_s: Annotated[float, _Seconds, Setting("VAULT_HEADER_TIMEOUT_S", _SECONDS_MUST)] = 10
+    body_timeout_s: Annotated[float, _Seconds, Setting("VAULT_BODY_TIMEOUT_S", _SECONDS_MUST)] = 15
+    max_connections: Annotated[
+        int, Field(ge=10, le=100_000), Setting("VAULT_MAX_CONNECTIONS", "a number from 10 to 100000")
+    ] = 500
     prune_jobs_after_days: Annotated[int, _Days, Setting("VAULT_PRUNE_JOBS_AFTER_DAYS", _DAYS_MUST)] = 30
     prune_failed_after_days: Annotated[int, _Days, Setting("VAULT_PRUNE_FAILED_AFTER_DAYS", _DAYS_MUST)] = 0
     prune_learnings_after_days: Annotated[

@@ -58,6 +58,16 @@ class SignatureRefused(Exception):
         self.reason: Reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the headers of a delivery say, and nothing has proven yet."""
+
+    webhook_id: str
+    timestamp: str
+    digests: list[bytes]
+    attempt: int | None
+
+
 def verify(
     headers: Mapping[str, str],
     body: bytes,
@@ -70,18 +80,31 @@ def verify(
     `headers` may be a plain mapping or a multidict; names are compared without case.
     The scheme is that of Composio's SDKs (Python 0.30, TypeScript 0.19).
     """
+    return prove(read_claim(headers, now, tolerance_s), body, secrets)
+
+
+def read_claim(headers: Mapping[str, str], now: float, tolerance_s: float = 300) -> Claim:
+    """Read the headers at `now` in unix seconds; raise SignatureRefused for what no body could make good."""
     webhook_id = _matching(_only(headers, "webhook-id"), _WEBHOOK_ID, "bad_id")
     timestamp = _matching(_only(headers, "webhook-timestamp"), _TIMESTAMP, "bad_timestamp")
     signatures = _only(headers, "webhook-signature")
     # Not `>`: a clock that is not a number must refuse.
     if not abs(now - int(timestamp)) <= tolerance_s:
         raise SignatureRefused("stale")
+    digests = _candidates(signatures)
+    if not digests:
+        raise SignatureRefused("bad_signature")
+    return Claim(webhook_id, timestamp, digests, _attempt(headers))
+
+
+def prove(claim: Claim, body: bytes, secrets: Sequence[bytes | str]) -> Delivery:
+    """Check a claim against the body and every secret; raise SignatureRefused."""
     if not body:
         raise SignatureRefused("empty_body")
-    expected = [_mac(secret, webhook_id, timestamp, body) for secret in secrets if secret]
-    if not _any_equal(expected, _candidates(signatures)):
+    expected = [_mac(secret, claim.webhook_id, claim.timestamp, body) for secret in secrets if secret]
+    if not _any_equal(expected, claim.digests):
         raise SignatureRefused("bad_signature")
-    return Delivery(webhook_id, int(timestamp), _attempt(headers))
+    return Delivery(claim.webhook_id, int(claim.timestamp), claim.attempt)
 
 
 def sign(secret: bytes | str, webhook_id: str, timestamp_s: int, body: bytes) -> str:

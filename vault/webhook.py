@@ -1,6 +1,5 @@
 """`POST /composio/webhook`: verify, store, answer; nothing of a stranger's request reaches the database."""
 
-import asyncio
 import time
 from typing import Any
 
@@ -8,16 +7,17 @@ import structlog
 from aiohttp import web
 
 from sql.learnings import NewEvent, Recorded
+from vault.body import BodyRefused, check_head, read_body
 from vault.composio import parse, safe_slug
+from vault.guest import refusal
 from vault.inbox import StorageAwayError
 from vault.keys import CLOCK, INBOX, SETTINGS
 from vault.queues import choose_queue
 from vault.rawjson import expands
 from vault.settings import VaultSettings
-from vault.signature import SignatureRefused, verify
+from vault.signature import Delivery, SignatureRefused, prove, read_claim
 from vault.spooler import Spooled
 
-BODY_S = 15.0  # within the time that a stop leaves to what is under way
 RETRY_AFTER_S = 5
 ACCOUNT = "composio.connected_account."
 
@@ -29,15 +29,12 @@ async def receive(request: web.Request) -> web.Response:
     began = time.monotonic()
     settings = request.app[SETTINGS]
     try:
-        body = await read_body(request)
-    except (web.HTTPRequestEntityTooLarge, web.HTTPRequestTimeout) as refused:
-        log.warning("webhook_refused", reason=refused.reason.lower().replace(" ", "_"), limit=settings.max_body_bytes)
-        raise
-    secrets = [secret.get_secret_value() for secret in settings.composio_webhook_secrets]
-    try:
-        delivery = verify(request.headers, body, secrets, request.app[CLOCK]())
+        delivery, body = await _let_in(request, settings)
+    except BodyRefused as refused:
+        log.warning("webhook_refused", reason=str(refused).replace(" ", "_"), limit=settings.max_body_bytes)
+        return refusal(refused.status)
     except SignatureRefused as refused:
-        log.warning("webhook_refused", reason=refused.reason, body_bytes=len(body))
+        log.warning("webhook_refused", reason=refused.reason, body_bytes=request.content_length)
         return web.json_response({"error": "invalid signature"}, status=401)
     event = read_event(delivery.webhook_id, body, settings)
     facts = {
@@ -57,13 +54,13 @@ async def receive(request: web.Request) -> web.Response:
     return _answer(recorded, facts, began)
 
 
-async def read_body(request: web.Request) -> bytes:
-    """Return the body. Raises HTTPRequestEntityTooLarge, and HTTPRequestTimeout when it does not come."""
-    try:
-        async with asyncio.timeout(BODY_S):
-            return await request.read()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
+async def _let_in(request: web.Request, settings: VaultSettings) -> tuple[Delivery, bytes]:
+    """Return what Composio signed. Raises BodyRefused and SignatureRefused, for the headers before the body is read."""
+    check_head(request, settings.max_body_bytes)
+    claim = read_claim(request.headers, request.app[CLOCK]())
+    body = await read_body(request, settings.max_body_bytes)
+    secrets = [secret.get_secret_value() for secret in settings.composio_webhook_secrets]
+    return prove(claim, body, secrets), body
 
 
 def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEvent:

@@ -156,3 +156,14 @@ async def test_foreign_metadata_breaks_no_list(
     (row,) = read(await list_learnings(session, since=None, source=None, limit=5))
     assert (str(made), metadata) == (row["id"], row["metadata"])
     assert [made] == await ids(session, "note")
+
+
+async def test_a_list_reads_no_more_than_10000(session: Session, database: psycopg.Connection) -> None:
+    """However many learnings there are, a source is looked for among the newest, and a row is read by its id."""
+    insert(database, source="rare", created_at=datetime(2020, 1, 1, tzinfo=UTC))
+    found = insert(database, source="agent", created_at=datetime(2020, 1, 2, tzinfo=UTC))
+    database.execute(
+        "insert into public.agent_learnings (learning, source, created_at)"
+        " select 'x', 'chat', timestamptz '2021-01-01' + i * interval '1 s' from generate_series(1, 9999) i"
+    )
+    assert ([found], []) == (await listed(session, source="agent"), await listed(session, source="rare"))

@@ -1,12 +1,14 @@
-"""What the tests of the command line share."""
+"""What the tests of the whole programs share."""
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
+from deliveries import KEY, SECRET
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -28,3 +30,26 @@ def run(tmp_path: Path) -> Run:
         return done
 
     return command
+
+
+@pytest.fixture
+async def port(dsn: str, tmp_path: Path) -> AsyncIterator[int]:
+    """The port of a vault that runs, of which no request is a fault of its own."""
+    config = tmp_path / "vault.toml"
+    config.touch()
+    env = {
+        "DATABASE_URL": dsn,
+        "COMPOSIO_WEBHOOK_SECRET": f"another,{SECRET}",
+        "AGENT_EDGE_KEY": KEY,
+        "VAULT_PORT": "0",
+        "VAULT_CONFIG": str(config),
+    }
+    async with programs.run("vault", "serve", env=env, home=tmp_path) as program:
+        yield (await program.event("vault_listening"))["port"]
+        await check_faultless(program)
+
+
+async def check_faultless(program: programs.Program) -> None:
+    """Fail where the vault logged a fault of its own, or does not end as it should."""
+    assert 0 == await program.stop()
+    assert [] == [event for event in program.events if event["event"] in {"http_failed", "uncaught_exception"}]

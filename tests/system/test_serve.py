@@ -200,14 +200,6 @@ async def talk_nonsense(port: int) -> None:
     writer.transport.abort()
 
 
-async def test_encoded_body_is_not_decoded(program: Program, client: aiohttp.ClientSession) -> None:
-    """What is signed are the bytes that were sent: a Content-Encoding unpacks nothing, and breaks nothing."""
-    headers = signed_headers(SECRET, "msg_1", int(time.time()), b"no gzip") | {"Content-Encoding": "gzip"}
-    async with client.post(WEBHOOK, data=b"no gzip", headers=headers) as response:
-        assert 200 == response.status
-    await program.event("webhook_accepted", body_bytes=len(b"no gzip"))
-
-
 async def test_sigterm_in_the_midst_of_a_request(
     program: Program, client: aiohttp.ClientSession, database: psycopg.Connection
 ) -> None:

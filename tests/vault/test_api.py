@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,10 @@ from deliveries import GMAIL, KEY, Switch, deliver, rows, sample, stored
 from programs import until
 from pytest_aiohttp import AiohttpClient
 
+from vault import bearer
 from vault.app import make_app
+from vault.failures import ALLOWED
+from vault.keys import FAILURES
 from vault.settings import VaultSettings
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -97,11 +100,33 @@ async def test_unauthorized(configure: Configure, aiohttp_client: AiohttpClient,
     wrong += [f"Bearer {KEY.upper()}", f"bearer {KEY}", f"Bearer  {KEY}", "Bearer \u00e9\udcff"]
     for given in wrong if key else [*wrong, f"Bearer {KEY}"]:
         headers = {} if given is None else {"Authorization": given}
+        vault.app[FAILURES]._counted.clear()
         for method, path in GUARDED:
             for prefix in ("", "/agent-vault"):
                 answer = await vault.request(method, prefix + path, data=b"\xff no json", headers=headers)
                 assert (given, 401, {"error": "unauthorized"}) == (given, answer.status, await answer.json())
     assert 200 == (await vault.get("/agent-vault/health")).status
+
+
+@pytest.mark.parametrize(("own", "status"), [(True, 200), (False, 429)], ids=["own", "another"])
+async def test_guessing_keys(vault: TestClient, monkeypatch: pytest.MonkeyPatch, own: bool, status: int) -> None:  # noqa: FBT001 - a case
+    """Who goes on with wrong keys is told nothing more, and whether one is right only where a proxy may stand."""
+    monkeypatch.setattr(bearer, "is_own", lambda _remote: own)
+    guesses = [await vault.get("/learnings/list", headers={"Authorization": "Bearer x"}) for _ in range(ALLOWED + 1)]
+    assert [*[401] * ALLOWED, 429] == [answer.status for answer in guesses]
+    assert 1 <= int(guesses[-1].headers["Retry-After"]) <= 60
+    assert status == (await vault.get("/learnings/list", headers=AUTHORIZED)).status
+    assert 200 == (await deliver(vault, sample()))[0]
+
+
+async def test_no_cors(vault: TestClient) -> None:
+    """A web page of another origin is allowed nothing: no answer says so, and none is there for a preflight."""
+    asking = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
+    for method, path in GUARDED:
+        preflight = await vault.options(path, headers=asking)
+        answer = await vault.request(method, path, headers=asking | AUTHORIZED)
+        assert 404 == preflight.status
+        assert [] == [name for one in (preflight, answer) for name in one.headers if name.lower().startswith("access-")]
 
 
 async def test_unauthorized_before_the_body(vault: TestClient) -> None:
@@ -201,10 +226,11 @@ async def test_acknowledge_what_is_not_its_own(vault: TestClient, database: psyc
 
 NO_BODY = [
     b"", b"{", b"[]", b"null", b'""', b"\xff", b'"\xff"', b"[" * 60_000, b'{"a":' * 10_000,
-    b'{"agentId":"\\ud83d","jobId":"\\ud83d"}', b" " * 70_000,
+    b'{"agentId":"\\ud83d","jobId":"\\ud83d"}',
 ]  # fmt: skip
 NO_AGENT = [
     b"{}", b'{"agentId": 1}', b'{"agentId": null}', b'{"agentId": "a\\u0000b"}',
+    b'{"agentId": "%s"}' % (b"a" * 201),
     b'{"agentId": "a", "x": ' + b"[" * 60_000,
 ]  # fmt: skip
 NO_ID = [
@@ -230,15 +256,17 @@ BAD_BODIES = {
 }
 BAD_QUERIES = {
     "/learnings/get": [
-        "", "id=", "id=1", "id=%00", f"id={SOME_ID}x", f"id={SOME_ID[:-1]}", "id=%ED%A0%80", "id=" + "a" * 5000,
+        f"id={SOME_ID}&id={SOME_ID}",
+        "", "id=", "id=1",  "id=%00", f"id={SOME_ID}x", f"id={SOME_ID[:-1]}", "id=%ED%A0%80", "id=" + "a" * 5000,
     ],
     "/learnings/list": [
         "limit=0", "limit=-1", "limit=1.5", "limit=1e2", "limit=%00", "limit=%C2%B2", "limit=%D9%A1", "limit=x",
         "limit=0x1", "limit=1%201", "limit=+1", "since=yesterday", "since=1", "since=%00", "since=2026-13-01",
         "since=2026-01-01T00:00:00%2B99:00", "since=infinity", "since=" + "9" * 4000, "source=%00", "source=a%00b",
+        "source=" + "a" * 201, "source=a&source=a", "limit=1&limit=1", "since=2026-01-01&since=2026-01-01",
     ],
     "/learnings/search": [
-        "", "q=", "q=%00", "q=a%00b", "q=" + "a" * 201, "q=a&limit=0", "q=a&limit=-1", "q=a&limit=%00",
+        "", "q=", "q=a&q=b", "q=%00", "q=a%00b", "q=" + "a" * 201, "q=a&limit=0", "q=a&limit=-1", "q=a&limit=%00",
     ],
 }  # fmt: skip
 
@@ -256,6 +284,17 @@ async def test_bad_bodies(unread: TestClient) -> None:
             status, answer = await post(unread, path, body)
             assert (path, body[:80], 400, {"error"}) == (path, body[:80], status, answer.keys())
             assert "\n" not in answer["error"] != ""
+
+
+async def test_large_bodies(unread: TestClient) -> None:
+    """A body beyond 64 KB is not read, announced or not."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b" " * 70_000
+
+    for path in BAD_BODIES:
+        for data in (b" " * 70_000, pieces()):
+            assert 413 == (await unread.post(path, data=data, headers=AUTHORIZED)).status
 
 
 async def test_bad_queries(unread: TestClient) -> None:

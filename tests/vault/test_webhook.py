@@ -15,7 +15,6 @@ from deliveries import GMAIL, SECRET, WEBHOOK, Commits, Switch, deliver, rows, s
 from programs import until
 from pytest_aiohttp import AiohttpClient
 
-from vault import webhook
 from vault.app import make_app
 from vault.keys import INBOX
 from vault.sender import new_webhook_id, signed_headers
@@ -262,11 +261,13 @@ async def test_size(configure: Configure, aiohttp_client: AiohttpClient, databas
     assert largest == stored(database)[0]["raw_body"]
 
 
-async def test_body_that_does_not_come(vault: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who announces a body and does not send it is let go."""
-    monkeypatch.setattr(webhook, "BODY_S", 0.05)
+async def test_body_that_does_not_come(configure: Configure, aiohttp_client: AiohttpClient) -> None:
+    """Who announces a body, with headers that could be good, and does not send it is let go."""
+    vault = await aiohttp_client(make_app(configure(body_timeout_s=0.05)))
     reader, writer = await asyncio.open_connection("127.0.0.1", vault.port)
-    writer.write(f"POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nContent-Length: 600\r\n\r\nbegun".encode())
+    headers = signed_headers(SECRET, "msg_1", int(time.time()), b"another") | {"Content-Length": "600"}
+    lines = [f"POST {WEBHOOK} HTTP/1.1", "Host: x", *(f"{name}: {value}" for name, value in headers.items())]
+    writer.write("\r\n".join(lines).encode() + b"\r\n\r\nbegun")
     assert b"HTTP/1.1 408 Request Timeout\r\n" == await asyncio.wait_for(reader.readline(), 30)
     writer.close()
 

@@ -1,0 +1,49 @@
+"""Reads a request's body within a limit of size and of time."""
+
+import asyncio
+from http import HTTPStatus
+
+from aiohttp import web
+
+from vault.guest import guest_of
+from vault.keys import SETTINGS
+
+
+class BodyRefused(Exception):
+    """A body that is not read, or not to its end; `status` says why."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        """Take the HTTP status."""
+        super().__init__(status.phrase.lower())
+        self.status = status
+
+
+def check_head(request: web.Request, limit_bytes: int) -> None:
+    """Raise BodyRefused for a body that is announced as too large, or as packed: nothing here unpacks any."""
+    if (request.content_length or 0) > limit_bytes:
+        raise BodyRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    if any(value.strip().lower() != "identity" for value in request.headers.getall("Content-Encoding", ())):
+        raise BodyRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+
+
+async def read_body(request: web.Request, limit_bytes: int) -> bytes:
+    """Return the body, counted while it comes. Raises BodyRefused when it is too large, too slow or broken."""
+    guest = guest_of(request)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(request.app[SETTINGS].body_timeout_s):
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise BodyRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                chunks.append(chunk)
+                if guest is not None:
+                    guest.hold(len(chunk))
+    except TimeoutError:
+        raise BodyRefused(HTTPStatus.REQUEST_TIMEOUT) from None
+    except web.RequestPayloadError:
+        raise BodyRefused(HTTPStatus.BAD_REQUEST) from None
+    if guest is not None:
+        guest.whole()
+    return b"".join(chunks)
