@@ -83,7 +83,8 @@ async def test_no_word_of_a_delivery_reaches_the_gateway(
     assert len(bodies) == kept
     config = tmp_path / "daemon.toml"
     config.write_text(routes)
-    async with gateway() as fake, daemon(dsn, fake.url, tmp_path, pacing=pacing, config=str(config)) as program:
+    settings = {"pacing": pacing, "agent_runs": 100, "config": config}
+    async with gateway() as fake, daemon(dsn, fake.url, tmp_path, **settings) as program:
         await until(lambda: counts(database) == {"done": len(bodies)}, "every job's end")
         assert CANARY not in program.text
     sent = [*fake.wake_bodies, *fake.agent_bodies]
