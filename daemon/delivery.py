@@ -9,7 +9,7 @@ from daemon import answers
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
 from daemon.leases import Leases
-from daemon.plan import Digest, Routed
+from daemon.plan import Digest, Ended, Routed
 from daemon.settlement import Settlement
 from daemon.templates import agent_message
 from daemon.wording import text_of
@@ -42,18 +42,19 @@ class Delivery:
         self._stop = stop
         self._places = asyncio.Semaphore(concurrency)
 
-    async def deliver(self, digest: Digest) -> bool:
-        """Send it and settle its jobs; tell whether its session has an event of it pending now, or may have."""
+    async def deliver(self, digest: Digest) -> Ended:
+        """Send it and settle its jobs; tell what became of it."""
         try:
             digest = replace(digest, items=await self._held(digest))
             answer = await self._send(digest)
         except LeaseLostError:
             for job in digest.jobs:
                 log.info("job_not_sent", job_id=job.id, queue=job.queue, reason="its lease is another worker's by now")
-            return False
-        if answer is not None:
-            await self._settlement.settle(digest, answer)
-        return answer is not None and _is_pending(digest, answer)
+            return Ended(pending=False)
+        if answer is None:
+            return Ended(pending=False)
+        await self._settlement.settle(digest, answer)
+        return Ended(_is_pending(digest, answer), answer.verdict is Verdict.REJECTED)
 
     async def _send(self, digest: Digest) -> Answer | None:
         """Do as its route says; None means that no answer is to be settled. Raises LeaseLostError."""

@@ -22,6 +22,7 @@ class Gathering:
     def __init__(self, slots: Slots) -> None:
         """Count in these slots."""
         self.slots = slots
+        self.largest = MAX_JOBS
         self._gathered_at_s: float | None = None  # when the next digest has gathered for long enough
         self._back_at_s = 0.0  # when the last that was put off for it is back
         self._collected: list[Routed] = []
@@ -64,8 +65,8 @@ class Gathering:
             items = self.leave()
             if self.slots.room(now_s, self._spare_of_digest(items, now_s)) >= 1:
                 self._digest_went_last = True
-                self._send(items[:MAX_JOBS], plan)
-                items = items[MAX_JOBS:]
+                self._send(items[: self.largest], plan)
+                items = items[self.largest :]
             self._gather(items, now_s, plan)
 
     def leave(self) -> list[Routed]:

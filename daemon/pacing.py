@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from daemon.gathering import MAX_JOBS, Gathering
-from daemon.plan import Digest, Plan, Routed
+from daemon.plan import Digest, Ended, Plan, Routed
 from daemon.routes import Route
 from daemon.slots import Slots
 from sql.jobs import Job
@@ -64,12 +64,14 @@ class Pacer:
         times = [session.closes_at_s for session in self._sessions.values() if session.closes_at_s is not None]
         return max(min(times) - now_s, 0.0) if times else None
 
-    def ended(self, digest: Digest, now_s: float, *, pending: bool) -> None:
-        """Count what went out: `pending` where its session has an event of it now, or may have."""
+    def ended(self, digest: Digest, now_s: float, ended: Ended) -> None:
+        """Count what went out, and send no more together than the gateway takes."""
         self._runs.end(digest)
         if digest.route.action != "drop":
-            slots = self._session(digest.route.session).slots
-            slots.settle(digest.key, now_s, pending=pending, deferred=digest.route.mode != "now")
+            session = self._session(digest.route.session)
+            session.slots.settle(digest.key, now_s, pending=ended.pending, deferred=digest.route.mode != "now")
+            if ended.refused:
+                session.largest = max(len(digest.items) // 2, 1)
 
     def remember(self, session: str, wake: str, now_s: float, age_s: float) -> None:
         """Count a wake of an earlier run."""

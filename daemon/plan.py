@@ -47,6 +47,14 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a digest: `pending` where its session has an event of it now, or may have; `refused` as it is."""
+
+    pending: bool
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Deferred:
     """A job that goes back into the database, to be claimed again `delay_s` seconds from now."""
 

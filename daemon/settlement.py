@@ -57,6 +57,8 @@ class Settlement:
                 self._complain.over()
                 await self._complete(digest, outcome, answered_at)
                 await self._await_handling(digest, outcome, answered_at)
+            case Verdict.REJECTED if len(digest.items) > 1:
+                await self.release(digest.jobs, f"{answer.status}: {answer.detail}: goes out in smaller digests")
             case Verdict.REJECTED:
                 await self.fail(digest.jobs, f"{answer.status}: {answer.detail}", outcome)
             case Verdict.FAILED:

@@ -11,7 +11,7 @@ from daemon.gateway import Gateway
 from daemon.leases import Leases
 from daemon.pacing import Pacer
 from daemon.pause import Pause
-from daemon.plan import Deferred, Digest
+from daemon.plan import Deferred, Digest, Ended
 from daemon.settlement import Settlement
 from daemon.until_heard import UntilHeard
 from daemon.watch import GatewayWatch
@@ -94,14 +94,14 @@ class Worker:
 
     async def _deliver(self, digest: Digest) -> None:
         """Deliver one digest; no fault of it reaches another."""
-        pending = True
+        ended = Ended(pending=True)
         try:
-            pending = await self._delivery.deliver(digest)
+            ended = await self._delivery.deliver(digest)
         except Exception:
             # ours is the fault: the lease lapses, counted, and the next claim takes each of these jobs alone
             log.exception("delivery_crashed", job_id=digest.jobs[0].id, jobs=len(digest.jobs))
         finally:
-            self._pacer.ended(digest, asyncio.get_running_loop().time(), pending=pending)
+            self._pacer.ended(digest, asyncio.get_running_loop().time(), ended)
             self._let_go(digest.jobs)
 
     async def _defer(self, deferred: Sequence[Deferred]) -> None:

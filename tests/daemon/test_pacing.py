@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from daemon.gathering import COLLECT_S, GATHER_S, MAX_JOBS
 from daemon.pacing import HELD_BACK_S, RUN_WAIT_S, Pacer
-from daemon.plan import Plan
+from daemon.plan import Ended, Plan
 from daemon.routes import Route, choose_route
 from sql.jobs import Job
 
@@ -61,7 +61,7 @@ def sizes(plan: Plan) -> list[int]:
 def accept(pacing: Pacer, plan: Plan, now_s: float) -> None:
     """Let the gateway take all of it."""
     for digest in plan.digests:
-        pacing.ended(digest, now_s, pending=True)
+        pacing.ended(digest, now_s, Ended(pending=True))
 
 
 def test_the_first_job_of_a_quiet_queue_goes_out_at_once() -> None:
@@ -120,7 +120,7 @@ def test_a_slot_that_the_gateway_refused_is_free_again() -> None:
     """Only what it took, or may have taken, is pending there."""
     pacing = pacer()
     for digest in pacing.plan(jobs(9), 0).digests:
-        pacing.ended(digest, 0, pending=False)
+        pacing.ended(digest, 0, Ended(pending=False))
     assert [1] * 9 == sizes(pacing.plan(jobs(9), 0))
 
 
@@ -206,7 +206,7 @@ def test_a_gateway_that_restarted_has_nothing_pending() -> None:
 def test_a_digest_does_not_wait_for_what_was_refused() -> None:
     """Slots that became free at once, or with the gateway's process, are used at once."""
     for frees in (
-        lambda pacing, plan: [pacing.ended(one, 3, pending=False) for one in plan.digests],
+        lambda pacing, plan: [pacing.ended(one, 3, Ended(pending=False)) for one in plan.digests],
         lambda pacing, plan: (accept(pacing, plan, 1), pacing.gateway_began(2)),
     ):
         pacing = pacer(slots=2)
@@ -268,12 +268,24 @@ def test_a_digest_has_a_limit() -> None:
     assert [MAX_JOBS] == sizes(plan)
 
 
+def test_a_digest_that_is_refused_goes_out_in_smaller_ones() -> None:
+    """Half as many, and so on: it may be too large for this gateway."""
+    pacing, now_s = pacer(), 0.0
+    for expected in (20, 10, 5, 2, 1, 1):
+        pacing.plan(jobs(20, claims=2), now_s)
+        (digest,) = pacing.plan([], now_s + GATHER_S + COLLECT_S).digests
+        assert expected == len(digest.jobs)
+        pacing.ended(digest, now_s, Ended(pending=False, refused=True))
+        pacing.leave()
+        now_s += WINDOW_S
+
+
 def test_no_more_agent_runs_than_are_allowed() -> None:
     """The others wait, and those of one session key for each other."""
     pacing = pacer(Route(type="RUN", action="agent"), agent_runs=2)
     plan = pacing.plan(jobs(3, kind="RUN"), 0)
     assert ([1, 1], [RUN_WAIT_S]) == (sizes(plan), [one.delay_s for one in plan.deferred])
-    pacing.ended(plan.digests[0], 1, pending=True)
+    pacing.ended(plan.digests[0], 1, Ended(pending=True))
     assert [1] == sizes(pacing.plan(jobs(1, kind="RUN"), 1))
     keyed = pacer(Route(type="RUN", action="agent", session_key="hook:one"), agent_runs=2)
     assert [1] == sizes(keyed.plan(jobs(2, kind="RUN"), 0))
@@ -323,7 +335,7 @@ class Simulation:
         self.queued += [(self.now_s + one.delay_s, one.job) for one in plan.deferred]
         for digest in plan.digests:
             failed = self.fails()
-            self.pacing.ended(digest, self.now_s, pending=not failed)
+            self.pacing.ended(digest, self.now_s, Ended(pending=not failed))
             if failed:
                 self.queued += [(self.now_s, one) for one in digest.jobs]
             else:

@@ -282,6 +282,13 @@ async def test_a_stale_job_of_a_digest_is_skipped(session: Session, database: ps
         database.execute("delete from public.jobs")
 
 
+async def test_a_refused_digest_fails_no_event(session: Session, database: psycopg.Connection) -> None:
+    """It may be too large for this gateway: its jobs go out again, in smaller ones, and nothing is spent."""
+    insert(database, 3)
+    await settle_all(session, await jobs.claim_jobs(session, "default", "me", 10, 60), Answer(Verdict.REJECTED, 413))
+    assert {("queued", 0)} == set(database.execute("select status, attempts from public.jobs").fetchall())
+
+
 async def test_what_must_be_handled_stays_leased(session: Session, database: psycopg.Connection) -> None:
     """The gateway's 2xx does not end it: its lease ends with the agent's time, and the watch is told."""
     (job_id,) = insert(database, learning_id=uuid.uuid4())
