@@ -24,13 +24,17 @@ begin
       where a.queue = any(p_queues) order by a.created_at desc, a.id desc limit p_limit);
   end if;
   return query
-  -- the type is the job's where there is one: to look into metadata is to unpack it
-  select l.id, l.created_at, coalesce(j.type, l.metadata ->> 'trigger_name'), l.queue, l.handled_at, l.handled_how,
-    case when j.awaits_handling then 'awaiting' else j.status end
-  from public.agent_learnings l left join lateral (
-    select o.type, o.status, o.awaits_handling from public.jobs o
-    where o.learning_id = l.id order by o.created_at desc limit 1) j on true
-  where l.id = any(v_ids)
-  order by l.created_at desc, l.id desc limit p_limit;
+  -- by their ids first: an index on the time would lead to them over all that is newer, or of other queues
+  with found as materialized (
+    -- the type is the job's where there is one: to look into metadata is to unpack it
+    select l.id, l.created_at, coalesce(j.type, l.metadata ->> 'trigger_name') as type, l.queue, l.handled_at,
+      l.handled_how, case when j.awaits_handling then 'awaiting' else j.status end as state
+    from public.agent_learnings l left join lateral (
+      select o.type, o.status, o.awaits_handling from public.jobs o
+      where o.learning_id = l.id order by o.created_at desc limit 1) j on true
+    where l.id = any(v_ids)
+  )
+  select f.id, f.created_at, f.type, f.queue, f.handled_at, f.handled_how, f.state from found f
+  order by f.created_at desc, f.id desc limit p_limit;
 end
 $$;
