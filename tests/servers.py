@@ -71,13 +71,13 @@ def server() -> Iterator[str]:
 def database(server_dsn: str, *, template: str = "template0", encoding: str = "encoding 'UTF8'") -> Iterator[str]:
     """Make a database from a template and drop it at the end, whoever is still connected, and its roles with it."""
     name = f"av_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_dsn, autocommit=True) as admin:
+    with psycopg.connect(server_dsn, autocommit=True, client_encoding="utf8") as admin:
         make = sql.SQL("create database {} template {} " + encoding)
         admin.execute(make.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield make_conninfo(server_dsn, dbname=name)
     finally:
-        with psycopg.connect(server_dsn, autocommit=True) as admin:
+        with psycopg.connect(server_dsn, autocommit=True, client_encoding="utf8") as admin:
             admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
             drop_roles(admin, name)
 

@@ -268,7 +268,7 @@ async def test_what_is_revoked_is_over(owner: str, name: str) -> None:
 
 def password_of(server_dsn: str, name: str) -> str:
     """What the server keeps of a role's password, which is a hash."""
-    with psycopg.connect(server_dsn) as admin:
+    with psycopg.connect(server_dsn, client_encoding="utf8") as admin:
         (kept,) = admin.execute("select rolpassword from pg_authid where rolname = %s", [name]).fetchone()
     assert kept.startswith("SCRAM-SHA-256$")
     return kept

@@ -194,7 +194,7 @@ def test_twice_changes_nothing(project: str) -> None:
 def test_a_long_name_of_a_database_fits(server_dsn: str) -> None:
     """The server would cut the name of a role, and two databases would share it."""
     name = "a" * 63
-    with psycopg.connect(server_dsn, autocommit=True) as admin:
+    with psycopg.connect(server_dsn, autocommit=True, client_encoding="utf8") as admin:
         admin.execute(f"create database {name} template template0 encoding 'UTF8'")
         dsn = make_conninfo(server_dsn, dbname=name)
         try:

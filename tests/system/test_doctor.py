@@ -14,7 +14,7 @@ from authority import REMOTE, authority, encrypted
 from daemons import environment, free_port
 from faults.pooler import pooler
 from gateways import gateway
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from webhooks import SECRET, vault
 
 from sql.migrate import latest
@@ -37,7 +37,7 @@ async def examine(run: Run, dsn: str, *words: str) -> subprocess.CompletedProces
 
 async def test_all_is_well(run: Run, dsn: str) -> None:
     """A database that is as it should be; the settings are shown without a secret."""
-    done = await examine(run, make_conninfo(dsn, password=PASSWORD))
+    done = await examine(run, make_conninfo(**{"password": PASSWORD, **conninfo_to_dict(dsn)}))
     assert 0 == done.returncode, done.stdout + done.stderr
     assert f"ok     schema: version {latest()}" == line(done, "schema")
     assert "ok     notifications: arrive" == line(done, "notifications")
