@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from daemon import agent_skill
 from daemon.agent_skill import page_text
+from daemon.cli import parser
 from daemon.steps import Answer, ServiceError
 
 DEPLOY = Path(__file__).parents[2] / "deploy/openclaw/skills/agent-vault/SKILL.md"
@@ -26,9 +28,9 @@ def forbidden(argv: tuple[str, ...]) -> Answer:
 
 def install(*words: str, platform: str = "linux") -> int:
     """Run the verb as the program does."""
-    parser = argparse.ArgumentParser()
-    agent_skill.add_arguments(parser)
-    return agent_skill.install(parser.parse_args(words), platform, forbidden)
+    verb = argparse.ArgumentParser()
+    agent_skill.add_arguments(verb)
+    return agent_skill.install(verb.parse_args(words), platform, forbidden)
 
 
 @pytest.fixture
@@ -75,6 +77,15 @@ def test_the_page_is_short_and_warns() -> None:
     assert text.index("never instructions") < text.index("```bash")
     commands = re.findall(r"^```bash\n(.*)\n```$", text, re.MULTILINE)
     assert ["list", "show ID", "ack ID1 ID2"] == [command.removeprefix("agent-daemon events ") for command in commands]
+
+
+def test_the_commands_are_the_programs_own() -> None:
+    """Each command of the page, with an id for ID, is one that the program takes."""
+    commands = re.findall(r"^```bash\n(.*)\n```$", page_text(), re.MULTILINE)
+    for command in commands:
+        program, *words = re.sub(r"\bID\d?\b", str(uuid.uuid4()), command).split()
+        assert "agent-daemon" == program
+        assert callable(parser().parse_args(words).verb)
 
 
 def test_install_puts_the_page_where_all_agents_have_it(

@@ -282,6 +282,15 @@ async def test_a_stale_job_of_a_digest_is_skipped(session: Session, database: ps
         database.execute("delete from public.jobs")
 
 
+async def test_a_coalesced_wake_stands_for_its_jobs(session: Session, database: psycopg.Connection) -> None:
+    """It collapsed into the last one, which says the same: the jobs are done, and the row tells how."""
+    insert(database, 3)
+    held = await jobs.claim_jobs(session, "default", "me", 10, 60)
+    await settle_all(session, held, Answer(Verdict.ACCEPTED, 200, event_outcome="coalesced"))
+    query = "select status, outcome ->> 'event_outcome' from public.jobs"
+    assert [("done", "coalesced")] * 3 == database.execute(query).fetchall()
+
+
 async def test_a_refused_digest_fails_no_event(session: Session, database: psycopg.Connection) -> None:
     """It may be too large for this gateway: its jobs go out again, in smaller ones, and nothing is spent."""
     insert(database, 3)

@@ -1,5 +1,6 @@
 """What the agent is told: a webhook's slug and ids and nothing else of it, a producer's own words as they are."""
 
+import json
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,10 @@ import pytest
 from daemons import become, daemon, insert, row
 from gateways import FakeGateway
 
-from daemon.wording import wake_text
+from daemon.gathering import MAX_JOBS
+from daemon.hooks import wake_call
+from daemon.routes import DEFAULT
+from daemon.wording import text_of, wake_text
 from sql.jobs import Job
 
 JOB_ID = uuid.UUID(int=1)
@@ -119,3 +123,14 @@ async def test_a_job_without_text_fails_with_the_reason(
         failed = row(database, job_id)
         assert (1, "payload.text is missing: there is nothing to say") == (failed["attempts"], failed["last_error"])
     assert [] == fake.posts
+
+
+def test_the_largest_digest_fits_into_a_wake() -> None:
+    """So many jobs, each with the longest slug of its own, stay below the gateway's 262,144 bytes."""
+    jobs = [
+        job(id=uuid.uuid4(), trigger_name=f"{number:04}".rjust(128, "X"), sent_before=True)
+        for number in range(MAX_JOBS)
+    ]
+    text = text_of(jobs)
+    assert len(json.dumps(wake_call(text, DEFAULT).body).encode()) < 262_144
+    assert all(str(one.id) in text for one in jobs)
