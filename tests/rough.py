@@ -216,20 +216,22 @@ class RoughWorker:
             timer.cancel()
 
 
-async def insert_jobs(dsn: str, count: int, open_jobs: int) -> None:
-    """Be the vault: put jobs in, a few open at a time, so that what one worker loses another claims at once."""
+async def insert_jobs(dsn: str, stop: asyncio.Event, open_jobs: int) -> int:
+    """Be the vault: keep a few jobs open, so that what one worker loses another claims at once; return how many."""
     session = Session(dsn, name="vault")
     query = (
         "insert into public.jobs (type, max_attempts) select 'X', 3 + n %% 10"
-        " from generate_series(1, least(%s - (select count(*) from public.jobs),"
-        " %s - (select count(*) from public.jobs where status in ('queued', 'processing')))) n"
+        " from generate_series(1, %s - (select count(*) from public.jobs where status in ('queued', 'processing'))) n"
+        " returning id"
     )
+    count = 0
     try:
-        while (await session.fetch("select count(*) < %s from public.jobs", [count]))[0][0]:
-            await session.fetch(query, [count, open_jobs])
+        while not stop.is_set():
+            count += len(await session.fetch(query, [open_jobs]))
             await asyncio.sleep(0.005)
     finally:
         await session.close()
+    return count
 
 
 async def requeue_failed(dsn: str, stop: asyncio.Event) -> None:
