@@ -8,7 +8,8 @@ create or replace function agent_vault.claim_jobs(
   id uuid, type text, queue text, wake_text text, trigger_name text, learning_id uuid,
   attempts int, max_attempts int, claims int, run_at timestamptz, lapses int, sent_before boolean
 )
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
+language plpgsql security definer set search_path = ''
+  set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare
   v_ids uuid[];

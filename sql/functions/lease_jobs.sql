@@ -8,7 +8,8 @@ create or replace function agent_vault.lease_jobs(
   p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_fenced boolean, p_run_after timestamptz,
   p_busy boolean
 ) returns uuid[]
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
+language plpgsql security definer set search_path = ''
+  set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 declare
   v_ids uuid[];
 begin

@@ -2,7 +2,8 @@
 -- or the next lease lapses (null when nothing is under way, or not before the end of time).
 create or replace function agent_vault.pulse(p_queues text[])
 returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision)
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '2s' as $$
+language plpgsql security definer set search_path = ''
+  set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_due timestamptz;
 begin

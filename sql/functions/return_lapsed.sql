@@ -4,7 +4,8 @@
 -- first of a job that more than ten others shared, as those of a digest do: any of them is hardly the cause, and each
 -- alone they would keep all that is new waiting.
 create or replace function agent_vault.return_lapsed(p_queue text) returns void
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
+language plpgsql security definer set search_path = ''
+  set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 declare
   v_ids uuid[];
   v_crowded text[];

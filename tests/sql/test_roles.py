@@ -106,6 +106,15 @@ def test_every_function_runs_as_its_owner_with_a_fixed_search_path(database: psy
     assert [] == wrong.fetchall()
 
 
+def test_no_function_without_sequential_scans_compiles_its_plans(database: psycopg.Connection) -> None:
+    """Before 18 a scan that is switched off counts as so dear that the server would compile each plan, for 0.3 s."""
+    wrong = database.execute(
+        "select p.oid::regprocedure from pg_proc p where p.pronamespace in ('agent_vault'::regnamespace,"
+        " 'public'::regnamespace) and p.proconfig @> '{enable_seqscan=off}' and not p.proconfig @> '{jit=off}'"
+    )
+    assert [] == wrong.fetchall()
+
+
 def test_every_table_has_row_level_security(database: psycopg.Connection) -> None:
     """A table that somebody grants by mistake shows no row to a role without a policy."""
     bare = database.execute(
