@@ -8,6 +8,7 @@ import psycopg
 import structlog
 
 from daemon.leases import Leases
+from daemon.low_water import LowWater
 from daemon.pacing import Pacer
 from daemon.watch import GatewayWatch
 from notifier.backoff import full_jitter_s
@@ -62,6 +63,7 @@ class Claiming:
         self._database_time: tuple[datetime, Moment] | None = None
         self._failures = 0
         self._complain = Complaint()
+        self.low_water = LowWater()
         self.wants_idle = False
 
     async def claim(self, room: int) -> list[Job]:
@@ -76,7 +78,8 @@ class Claiming:
                 if room > len(held) and not any(job.alone for job in held) and not self._stop.is_set():
                     held += await self._claim_from(queue, room - len(held))
             if not held and not self._stop.is_set():
-                self._expect(await jobs.pulse(self._session, self._queues))
+                run_after = self.low_water.least(self._queues)
+                self._expect(await jobs.pulse(self._session, self._queues, run_after=run_after))
         except (psycopg.Error, SchemaTooOldError, NameTakenError) as error:
             self._away(error)
         else:
@@ -142,9 +145,17 @@ class Claiming:
         since, busy = Moment.now(), not self._leases.are_idle
         self._claim_unheard = True
         claimed = await jobs.claim_jobs(
-            self._session, queue, self._identity, room, self._lease_s, busy=busy, not_after=self._not_after(since)
+            self._session,
+            queue,
+            self._identity,
+            room,
+            self._lease_s,
+            run_after=self.low_water.of(queue),
+            busy=busy,
+            not_after=self._not_after(since),
         )
         self._claim_unheard = False
+        self.low_water.claimed(queue, claimed)
         for job in claimed:
             self._leases.hold(job, since)
             log.info("job_claimed", job_id=job.id, type=job.type, queue=queue, attempt=job.attempts)
