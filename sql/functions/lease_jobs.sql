@@ -13,7 +13,7 @@ language plpgsql security definer
 set search_path = '' set enable_seqscan = off set enable_sort = off set plan_cache_mode = force_generic_plan
 set lock_timeout = '4s' as $$
 declare
-  v_ids uuid[];
+  v_rows tid[];
   v_lapses int[];
   v_learning_ids uuid[];
 begin
@@ -21,24 +21,25 @@ begin
     perform agent_vault.return_lapsed(p_queue);
   end if;
   -- without a sort: only jobs_queued has this order, so that no more is read than asked for, whatever the planner thinks
-  select array_agg(d.id), array_agg(d.lapses), array_agg(d.learning_id) into v_ids, v_lapses, v_learning_ids
+  select array_agg(d.ctid), array_agg(d.lapses), array_agg(d.learning_id) into v_rows, v_lapses, v_learning_ids
   from (
-    select j.id, j.lapses, j.learning_id from public.jobs j
+    select j.ctid, j.lapses, j.learning_id from public.jobs j
     where j.status = 'queued' and j.queue = p_queue and j.run_at <= now()
       and j.run_at >= coalesce(p_run_after, '-infinity') and (j.lapses = 0 or not p_busy)
     order by j.run_at, j.created_at limit p_limit
     for update skip locked
   ) d;
-  if v_ids is null then
+  if v_rows is null then
     return;
   elsif v_lapses[1] > 0 then
-    v_ids := v_ids[:1];
+    v_rows := v_rows[:1];
     v_learning_ids := v_learning_ids[:1];
   elsif 0 < any(v_lapses) then
-    select array_agg(d.id), array_agg(d.learning_id) into v_ids, v_learning_ids
-    from unnest(v_ids, v_lapses, v_learning_ids) as d (id, lapses, learning_id) where d.lapses = 0;
+    select array_agg(d.place), array_agg(d.learning_id) into v_rows, v_learning_ids
+    from unnest(v_rows, v_lapses, v_learning_ids) as d (place, lapses, learning_id) where d.lapses = 0;
   end if;
 
+  -- locked rows stay where they are, so that no index has to be asked again
   return query
   update public.jobs j set
     status = 'processing',
@@ -49,7 +50,7 @@ begin
     attempts = j.attempts + 1,
     fenced = p_fenced,
     updated_at = now()
-  where j.id = any(v_ids)
+  where j.ctid = any(v_rows)
   returning j.*;
   -- a statement that began after the lock: it sees what was handled before
   update public.agent_learnings l set handled_at = null, handled_how = null
