@@ -29,6 +29,11 @@ CALLS: dict[str, tuple[str, Callable[[list[uuid.UUID]], list[Any]], int]] = {
     "list jobs": ("list_jobs('queued', null, 'default', null, null, null, 20)", lambda _: [], 2),
     "list events": ("list_events('{default}', '-infinity', true, 20)", lambda _: [], 3),
 }
+# what a daemon calls for every job; each is planned once a session
+HOT = {
+    *("claim_jobs", "lease_jobs", "complete_jobs", "extend_jobs", "fail_jobs", "retry_jobs", "release_jobs"),
+    *("await_handling", "pulse", "keep_name", "hold_jobs", "own_jobs", "lock_jobs"),
+}
 READS = (
     "select coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0) from pg_stat_xact_user_tables"
     " where relname in ('jobs', 'agent_learnings')"
@@ -105,6 +110,12 @@ def due_since(database: psycopg.Connection, ago: timedelta) -> tuple[uuid.UUID, 
     return database.execute(
         "insert into public.jobs (type, run_at) values ('X', now() - %s) returning id, run_at", [ago]
     ).fetchone()
+
+
+def test_what_is_hot_is_planned_once(database: psycopg.Connection) -> None:
+    """To plan a statement takes longer than to run it, and a plan for these arguments would be no better."""
+    once = "select proname from pg_proc where proconfig @> '{plan_cache_mode=force_generic_plan}'"
+    assert {name for (name,) in database.execute(once)} >= HOT
 
 
 async def test_above_a_mark_is_what_is_due_since(session: Session, database: psycopg.Connection) -> None:
