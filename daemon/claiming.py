@@ -8,6 +8,7 @@ import psycopg
 import structlog
 
 from daemon.leases import Leases
+from daemon.low_water import LOOK_AGAIN_MS, LowWater
 from daemon.pacing import Pacer
 from daemon.watch import GatewayWatch
 from notifier.backoff import full_jitter_s
@@ -62,6 +63,7 @@ class Claiming:
         self._database_time: tuple[datetime, Moment] | None = None
         self._failures = 0
         self._complain = Complaint()
+        self.low_water = LowWater()
         self.wants_idle = False
 
     async def claim(self, room: int) -> list[Job]:
@@ -76,7 +78,9 @@ class Claiming:
                 if room > len(held) and not any(job.alone for job in held) and not self._stop.is_set():
                     held += await self._claim_from(queue, room - len(held))
             if not held and not self._stop.is_set():
-                self._expect(await jobs.pulse(self._session, self._queues))
+                run_after = self.low_water.least(self._queues)
+                pulse = await jobs.pulse(self._session, self._queues, run_after=run_after)
+                self._expect(pulse, within_ms=None if run_after is None else LOOK_AGAIN_MS)
         except (psycopg.Error, SchemaTooOldError, NameTakenError) as error:
             self._away(error)
         else:
@@ -128,23 +132,32 @@ class Claiming:
         if self._complain.over():
             log.info("database_back")
 
-    def _expect(self, pulse: jobs.Pulse) -> None:
-        """Set the timer.
+    def _expect(self, pulse: jobs.Pulse, *, within_ms: float | None) -> None:
+        """Set the timer, to ring within some time where the pulse looked above a mark alone.
 
         What is due and yet was not claimed is in another daemon's hands for a moment, or waits until this one is idle.
         """
         self._database_time = (pulse.database_time, Moment.now())
         self.wants_idle = pulse.work_waits and not self._leases.are_idle
         least_ms = SUSPECT_MS if self.wants_idle else TAKEN_MS
-        self._waker.due_in(None if pulse.next_due_ms is None else max(pulse.next_due_ms, least_ms))
+        due_ms = None if pulse.next_due_ms is None else max(pulse.next_due_ms, least_ms)
+        self._waker.due_in(min((ms for ms in (due_ms, within_ms) if ms is not None), default=None))
 
     async def _claim_from(self, queue: str, room: int) -> list[Job]:
         since, busy = Moment.now(), not self._leases.are_idle
         self._claim_unheard = True
         claimed = await jobs.claim_jobs(
-            self._session, queue, self._identity, room, self._lease_s, busy=busy, not_after=self._not_after(since)
+            self._session,
+            queue,
+            self._identity,
+            room,
+            self._lease_s,
+            run_after=self.low_water.of(queue),
+            busy=busy,
+            not_after=self._not_after(since),
         )
         self._claim_unheard = False
+        self.low_water.claimed(queue, claimed)
         for job in claimed:
             self._leases.hold(job, since)
             log.info("job_claimed", job_id=job.id, type=job.type, queue=queue, attempt=job.attempts)

@@ -72,7 +72,7 @@ class Worker:
                 held = await self._claiming.claim(self._room())
                 self._send(held, deliveries)
                 if not held and not self._stop.is_set():
-                    await self._waker.wait()
+                    self._claiming.low_water.woken(await self._waker.wait())
             await self._settlement.release(self._pacer.leave(), "the daemon stops")
 
     def _room(self) -> int:

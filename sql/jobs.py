@@ -73,19 +73,21 @@ async def claim_jobs(  # noqa: PLR0913 - one call, one statement
     limit: int,
     lease_s: float,
     *,
+    run_after: datetime | None = None,
     busy: bool = False,
     not_after: datetime | None = None,
 ) -> list[Job]:
     """Lease up to `limit` due jobs of a queue, the longest due first.
 
-    One that lapsed before comes alone, and only to a worker that holds no other (`busy`). A call that comes to the
-    database after `not_after`, by its clock, claims nothing.
+    Where `run_after` is given, only those that are due from then on, and no lapsed lease is returned before. One that
+    lapsed before comes alone, and only to a worker that holds no other (`busy`). A call that comes to the database
+    after `not_after`, by its clock, claims nothing.
     """
     rows = await session.fetch(
         "select id, type, queue, wake_text, trigger_name, learning_id, attempts, max_attempts, claims, run_at, lapses,"
         " sent_before"
-        " from agent_vault.claim_jobs(%s, %s, %s, %s, p_busy => %s, p_not_after => %s)",
-        [queue, worker, limit, lease_s, busy, not_after],
+        " from agent_vault.claim_jobs(%s, %s, %s, %s, %s, %s, %s)",
+        [queue, worker, limit, lease_s, run_after, busy, not_after],
     )
     return [Job(*row) for row in rows]
 
@@ -147,9 +149,12 @@ async def _settle(session: Session, job: Job, function: str, places: str, *argum
     return rows[0][0]
 
 
-async def pulse(session: Statements, queues: Sequence[str]) -> Pulse:
-    """Ask for the database's time and for what waits in these queues."""
+async def pulse(session: Statements, queues: Sequence[str], *, run_after: datetime | None = None) -> Pulse:
+    """Ask for the database's time and for what waits in these queues.
+
+    Where `run_after` is given, only jobs that are due from then on count, and no leases.
+    """
     rows = await session.fetch(
-        "select database_time, work_waits, next_due_ms from agent_vault.pulse(%s)", [list(queues)]
+        "select database_time, work_waits, next_due_ms from agent_vault.pulse(%s, %s)", [list(queues), run_after]
     )
     return Pulse(*rows[0])

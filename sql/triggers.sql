@@ -1,4 +1,5 @@
--- The triggers of public.jobs; they come after the functions that they call.
+-- The triggers of public.jobs; they come after the functions that they call. Each statement reads every when clause
+-- anew, so these are few and short.
 
 create or replace trigger agent_vault_inserted after insert on public.jobs
 referencing new table as inserted
@@ -10,18 +11,13 @@ when (new.status = 'queued'
   and (old.status <> 'queued' or new.run_at < old.run_at or new.queue <> old.queue))
 execute function agent_vault.notify_updated();
 
-create or replace trigger agent_vault_requeued before update on public.jobs
+create or replace trigger agent_vault_entered before insert on public.jobs
 for each row
-when (new.status = 'queued' and old.status <> 'queued'
-  and (new.run_at < now() or old.status in ('done', 'failed') or new.awaits_handling))
+when (new.status <> 'queued')
 execute function agent_vault.keep_claimable();
 
-create or replace trigger agent_vault_leased before insert or update on public.jobs
+create or replace trigger agent_vault_moved before update on public.jobs
 for each row
-when (new.status = 'processing' and new.lease_until is null)
-execute function agent_vault.keep_claimable();
-
-create or replace trigger agent_vault_finished before insert or update on public.jobs
-for each row
-when (new.status in ('done', 'failed') and new.finished_at is null)
+when (case new.status when 'processing' then new.lease_until is null when 'queued' then old.status <> 'queued'
+  else new.finished_at is null end)
 execute function agent_vault.keep_claimable();

@@ -20,7 +20,7 @@ _ENTRY = "replace(a::text, '_' || current_database(), '') e"
 
 _QUERIES = {
     "tables": f"""
-        select t.name, c.relrowsecurity, c.relforcerowsecurity, c.relowner::regrole::text, acl.entries
+        select t.name, c.relrowsecurity, c.relforcerowsecurity, c.relowner::regrole::text, c.reloptions, acl.entries
         from ({_TABLES}) t join pg_class c on c.oid = t.oid,
         lateral (select array_agg(e order by e) as entries from unnest(c.relacl) a, {_ENTRY}) acl""",
     "columns": f"""

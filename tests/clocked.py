@@ -138,6 +138,10 @@ class ClockedDatabase:
         """How many jobs would stay unfinished if only time and a living worker went on."""
         return self.connection.execute("select probe.count_stuck()").fetchone()[0]
 
+    def stored(self, time: datetime) -> datetime:
+        """A time as the test counts it, as the database has it."""
+        return time - self.passed
+
     def shown(self, value: T) -> T:
         """A time of the database's, as the test counts it, or any other value as it is."""
         return value + self.passed if isinstance(value, datetime) else value

@@ -108,14 +108,24 @@ class Queue:
                     job.ended("failed", NOT_HANDLED if job.awaits else LAPSED)
 
     def claim(
-        self, queue: str, worker: str, limit: int, lease_s: float, *, busy: bool = False, fenced: bool = True
+        self,
+        queue: str,
+        worker: str,
+        limit: int,
+        lease_s: float,
+        *,
+        run_after: datetime | None = None,
+        busy: bool = False,
+        fenced: bool = True,
     ) -> list[UUID]:
         """Lease what is due; a suspect only at the head, alone, and to a worker that is not busy."""
-        self.lapse(queue)
+        if run_after is None:
+            self.lapse(queue)
         due = [
             job_id
             for job_id, job in self.jobs.items()
             if job.status == "queued" and job.queue == queue and job.run_at <= self.now and not (busy and job.lapses)
+            if run_after is None or job.run_at >= run_after
         ]
         due = sorted(due, key=lambda job_id: (self.jobs[job_id].run_at, self.jobs[job_id].created_at))[:limit]
         if due and self.jobs[due[0]].lapses:

@@ -6,8 +6,9 @@
 create or replace function agent_vault.await_handling(
   p_job_ids uuid[], p_claims int[], p_outcome jsonb, p_since_delivery_s double precision, p_within_s double precision
 ) returns table (id uuid, handled boolean)
-language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
+language plpgsql security definer
+set search_path = ''
+  set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare
   v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims);

@@ -1,7 +1,8 @@
 -- Locks jobs, as lock_jobs does, and answers those that these claims may end now: the claim is the newest, and its lease
 -- holds. Those that are not the session's own (own_jobs) are not among them, and are not locked.
 create or replace function agent_vault.hold_jobs(p_job_ids uuid[], p_claims int[]) returns uuid[]
-language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
+language plpgsql security definer
+set search_path = '' set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_own constant uuid[] := agent_vault.own_jobs(p_job_ids);
 begin

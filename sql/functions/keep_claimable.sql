@@ -6,23 +6,27 @@ create or replace function agent_vault.keep_claimable() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   if new.status = 'queued' then
-    new.run_at := greatest(new.run_at, now());
-    new.locked_by := null;
-    new.lease_until := null;
-    new.awaits_handling := false;
-    if tg_op = 'UPDATE' and old.status in ('done', 'failed') then
+    if new.run_at < now() or old.status in ('done', 'failed') or new.awaits_handling then
+      new.run_at := greatest(new.run_at, now());
+      new.locked_by := null;
+      new.lease_until := null;
+      new.awaits_handling := false;
+    end if;
+    if old.status in ('done', 'failed') then
       new.attempts := 0;
       new.lapses := 0;
       new.finished_at := null;
       new.outcome := null;
     end if;
-  elsif new.status in ('done', 'failed') then
+  elsif new.status = 'processing' then
+    if new.lease_until is null then
+      new.lease_until := now() + interval '15 minutes';
+      new.finished_at := null;
+    end if;
+  elsif new.finished_at is null then
     new.lease_until := null;
     new.awaits_handling := false;
     new.finished_at := clock_timestamp();
-  else
-    new.lease_until := now() + interval '15 minutes';
-    new.finished_at := null;
   end if;
   return new;
 end

@@ -6,8 +6,10 @@ create or replace function agent_vault.keep_name(p_daemon text, p_worker text, p
 returns table (
   database_time timestamptz, work_waits boolean, next_due_ms double precision, suspect_queue text, has_name boolean
 )
-language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
+language plpgsql security definer
+set search_path = ''
+  set enable_seqscan = off set jit = off set enable_sort = off set plan_cache_mode = force_generic_plan
+set lock_timeout = '2s' as $$
 declare
   v_locked boolean := (select d.locked from agent_vault.daemons d where d.name = p_daemon and d.instance = p_worker);
 begin

@@ -3,9 +3,7 @@
 create or replace function public.claim_next_job(p_worker_id text) returns setof public.jobs
 language plpgsql security definer set search_path = ''
   set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
-declare
-  v_ids uuid[] := agent_vault.lease_jobs('default', p_worker_id, 1, 900, false, null, false);
 begin
-  return query select j.* from public.jobs j where j.id = any(v_ids);
+  return query select j.* from agent_vault.lease_jobs('default', p_worker_id, 1, 900, false, null, false) j;
 end
 $$;

@@ -4,8 +4,9 @@
 create or replace function agent_vault.release_jobs(
   p_job_ids uuid[], p_claims int[], p_delay_s double precision, p_reason text
 ) returns setof uuid
-language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
+language plpgsql security definer
+set search_path = ''
+  set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
 declare
   v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims);
 begin

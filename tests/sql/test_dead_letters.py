@@ -146,12 +146,12 @@ async def test_a_job_is_shown_without_its_payload(session: Session, database: ps
 
 def test_a_retry_forgets_the_lapses(database: psycopg.Connection) -> None:
     """A job that lapsed and is queued again by a person, with requeue or by hand, is a suspect no more."""
-    database.execute("alter table public.jobs disable trigger agent_vault_requeued")
+    database.execute("alter table public.jobs disable trigger agent_vault_moved")
     for again in ("select agent_vault.requeue_job(%s)", "update public.jobs set status = 'queued' where id = %s"):
         job_id = letters.dead(database, lapses=3, attempts=5)
         database.execute(again, [job_id])
         # for what is done by hand: requeue_job does not need it
-        database.execute("alter table public.jobs enable trigger agent_vault_requeued")
+        database.execute("alter table public.jobs enable trigger agent_vault_moved")
         after = letters.job(database, job_id)
         assert ("queued", 0, 0, None) == (after["status"], after["lapses"], after["attempts"], after["finished_at"])
 

@@ -152,9 +152,12 @@ class Workers(RuleBasedStateMachine):
         """A worker claims; a suspect comes alone, and to none that is busy."""
         worker, queue, limit = draw("worker", self.workers).worker, draw("queue", QUEUES), draw("limit", [1, 2, 3, 4])
         lease_s, busy = draw("lease_s", LEASES_S), draw("busy", [False, False, True])
+        above = draw("above", [None] * 2 * len(self.model.jobs) + list(self.model.jobs))
+        mark = None if above is None else self.model.jobs[above].run_at
+        run_after = None if mark is None else self.database.stored(mark)
         got = self.make(
-            jobs.claim_jobs(self.calls, queue, worker, limit, lease_s, busy=busy),
-            lambda: self.model.claim(queue, worker, limit, lease_s, busy=busy),
+            jobs.claim_jobs(self.calls, queue, worker, limit, lease_s, run_after=run_after, busy=busy),
+            lambda: self.model.claim(queue, worker, limit, lease_s, run_after=mark, busy=busy),
             shown=lambda claimed: [job.id for job in claimed],
         )
         for job in got:

@@ -116,3 +116,53 @@ def test_the_release_before_the_roles_ends_like_a_fresh_one(
     with psycopg.connect(fresh) as one, psycopg.connect(version_4) as other:
         assert read_schema(one) == read_schema(other)
         assert jobs == other.execute("select * from jobs order by id").fetchall()
+
+
+# what the release before the low-water mark had under names that are taken now, or gone
+BEFORE_THE_MARK = """
+create function agent_vault.lease_jobs(
+  p_queue text, p_worker text, p_limit int, p_lease_s double precision, p_fenced boolean, p_run_after timestamptz,
+  p_busy boolean
+) returns uuid[] language plpgsql as 'begin return null; end';
+create function agent_vault.pulse(p_queues text[])
+returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision)
+language plpgsql as 'begin end';
+create trigger agent_vault_requeued before update on public.jobs
+for each row when (new.run_at < now()) execute function agent_vault.keep_claimable();
+create trigger agent_vault_leased before insert or update on public.jobs
+for each row when (new.lease_until is null) execute function agent_vault.keep_claimable();
+create trigger agent_vault_finished before insert or update on public.jobs
+for each row when (new.finished_at is null) execute function agent_vault.keep_claimable();
+"""
+
+
+@pytest.fixture
+def version_5(project: str) -> str:
+    """A database of the release before the low-water mark."""
+    with psycopg.connect(project) as connection:
+        for migration in migrations()[:5]:
+            connection.execute(migration.text)
+            connection.execute(
+                "insert into agent_vault.migrations values (%s, %s)", [migration.version, migration.name]
+            )
+        connection.execute(routines())
+        connection.execute("drop function agent_vault.lease_jobs, agent_vault.pulse")
+        connection.execute("drop trigger agent_vault_entered on jobs; drop trigger agent_vault_moved on jobs")
+        connection.execute(BEFORE_THE_MARK)
+        connection.execute(ROWS)
+    return project
+
+
+@pytest.mark.parametrize("upgrade", [migrate, paste])
+def test_the_release_before_the_mark_ends_like_a_fresh_one(
+    version_5: str, supabase: Callable[[], str], upgrade: Callable[[str], object]
+) -> None:
+    """Functions, triggers and tables are those of a fresh database, and no row is touched."""
+    fresh = supabase()
+    migrate(fresh)
+    with psycopg.connect(version_5) as connection:
+        jobs = connection.execute("select * from jobs order by id").fetchall()
+    upgrade(version_5)
+    with psycopg.connect(fresh) as one, psycopg.connect(version_5) as other:
+        assert read_schema(one) == read_schema(other)
+        assert jobs == other.execute("select * from jobs order by id").fetchall()
