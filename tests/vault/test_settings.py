@@ -407,6 +407,7 @@ def test_environment_names() -> None:
     """The list has every variable that is read, and every field has a name a person can set."""
     assert {
         "DATABASE_URL", "COMPOSIO_WEBHOOK_SECRET", "AGENT_EDGE_KEY", "VAULT_CONFIG", "VAULT_HOST", "VAULT_PORT",
+        "VAULT_CORS_ORIGINS",
         "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "VAULT_SPOOL_DIR", "VAULT_SPOOL_MAX_BYTES", "CREDENTIALS_DIRECTORY",
         "VAULT_HEADER_TIMEOUT_S", "VAULT_BODY_TIMEOUT_S", "VAULT_MAX_CONNECTIONS",
         "VAULT_PRUNE_JOBS_AFTER_DAYS", "VAULT_PRUNE_FAILED_AFTER_DAYS", "VAULT_PRUNE_LEARNINGS_AFTER_DAYS",
