@@ -9,7 +9,7 @@ import psycopg
 from deliveries import GMAIL, WEBHOOK, rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strangers import CLOSING, HEADS, request
+from strangers import CLOSING, HEADS, both_parsers, request
 
 
 def exchange(port: int, sent: bytes) -> bytes:
@@ -36,6 +36,7 @@ NAME = st.one_of(
 )
 
 
+@both_parsers
 async def test_any_header_bytes(port: int, database: psycopg.Connection) -> None:
     """Whatever stands in headers and body, the answer is a refusal of theirs, and never a fault of ours."""
 
@@ -52,6 +53,7 @@ async def test_any_header_bytes(port: int, database: psycopg.Connection) -> None
     assert [] == rows(database, "agent_learnings")
 
 
+@both_parsers
 async def test_any_bytes(port: int) -> None:
     """What is no HTTP at all is refused too, or waited for until it hangs up."""
 
