@@ -1,14 +1,17 @@
 """The vault's settings: which source wins, what is refused, and that no secret shows."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
+from notifier import secrecy
 from notifier.configuration import SettingsError, holds_secret, redacted, settings_of
 from notifier.secrecy import is_systemds
 from vault import settings
@@ -367,6 +370,42 @@ def test_a_secrets_folder_that_is_open_to_others(credential: Write) -> None:
 def test_systemds_own_folder(folder: str, *, expected: bool) -> None:
     """What systemd lays out counts as closed, whatever the group's bits say of its ACL."""
     assert expected == is_systemds(Path(folder))
+
+
+@pytest.mark.usefixtures("required")
+def test_a_containers_secrets(credential: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is the engine's and as it is; a file in it that all can read is refused with the engine's remedy."""
+    path = credential("agent_edge_key", "canary")
+    path.parent.chmod(0o755)
+    monkeypatch.setattr(secrecy, "_DOCKERS", path.parent.resolve())
+    path.chmod(0o444)
+    said = refusal()
+    assert said.startswith(f"{path} holds a secret and is open to others: give it the mode 0400")
+    assert "`mode: 0400`" in said
+    assert "`defaultMode: 0400`" in said
+    path.chmod(0o400)
+    assert load().agent_edge_key is not None
+
+
+@pytest.mark.usefixtures("required")
+@pytest.mark.parametrize("is_mounted", [True, False])
+def test_a_kubernetes_volume(credential: Write, monkeypatch: pytest.MonkeyPatch, *, is_mounted: bool) -> None:
+    """Its files are links to links, its folder everybody's on what nobody writes; elsewhere that is open."""
+    folder = credential("agent_edge_key", "canary").parent
+    (folder / "..2026_01_01").mkdir()
+    (folder / "agent_edge_key").rename(folder / "..2026_01_01/agent_edge_key")
+    (folder / "..data").symlink_to("..2026_01_01")
+    (folder / "agent_edge_key").symlink_to("..data/agent_edge_key")
+    folder.chmod(0o1777)
+    monkeypatch.setattr("os.path.ismount", lambda path: is_mounted and Path(path) == folder)
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    (folder / "agent_edge_key").chmod(0o400)
+    if not is_mounted:
+        assert f"the secrets folder {folder} is open to others: chmod 700 {folder}" == refusal()
+        return
+    assert load().agent_edge_key is not None
+    (folder / "agent_edge_key").chmod(0o444)
+    assert "open to others: give it the mode 0400" in refusal()
 
 
 @pytest.mark.usefixtures("required")
