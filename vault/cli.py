@@ -131,7 +131,9 @@ def _add_migrate(command: argparse.ArgumentParser) -> None:
 
 
 def _add_send(command: argparse.ArgumentParser) -> None:
-    command.add_argument("slug", nargs="?", default="GMAIL_NEW_GMAIL_MESSAGE", help="the trigger (%(default)s)")
+    command.add_argument(
+        "slug", nargs="?", type=_slug, default="GMAIL_NEW_GMAIL_MESSAGE", help="the trigger (%(default)s)"
+    )
     command.add_argument("--to", metavar="URL", default="http://127.0.0.1:8080", help="the vault (%(default)s)")
     command.add_argument("--body", metavar="FILE", type=Path, help="send this file's bytes as they are")
     command.add_argument("--count", type=_count, default=1, help="how many deliveries (%(default)s)")
@@ -146,6 +148,13 @@ def _folder(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("the folder has no name")
     return Path(text)
+
+
+def _slug(text: str) -> str:
+    """Read the name of a trigger, which is not nothing."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the trigger has no name: give one like GMAIL_NEW_GMAIL_MESSAGE, or none")
+    return text
 
 
 def _count(text: str) -> int:
@@ -169,6 +178,8 @@ def _serve(args: argparse.Namespace) -> int:
         try:
             chosen = settings.load(args.config, host=args.host, port=args.port)
             with open_logs(level=chosen.log_level):
+                for note in settings.mistyped_names():
+                    structlog.get_logger().warning("setting_ignored", note=note)
                 asyncio.run(serve(chosen))
         except (SettingsError, SchemaTooOldError, ListenError) as error:
             if sys.stdout.isatty():

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
+from notifier.configuration import SECRETS_FOLDER, Setting, environment_names, mistyped
 from notifier.refusals import read
 from notifier.sources import SecretsFolder, Texts, TomlFile, at_home
 from notifier.values import (
@@ -146,3 +146,8 @@ ENVIRONMENT_NAMES: Final = environment_names(VaultSettings) | {SECRETS_FOLDER}
 def load(config: Path | None = None, **overrides: Any) -> VaultSettings:
     """Return the settings; overrides go by field name, and None is none; raises SettingsError."""
     return read(VaultSettings, {"config": config, **overrides})
+
+
+def mistyped_names() -> list[str]:
+    """Say which variables of the environment are nearly a setting, and are therefore none."""
+    return mistyped(VaultSettings, os.environ)

@@ -483,3 +483,14 @@ def test_days_are_a_number(monkeypatch: pytest.MonkeyPatch, what: str, days: str
     monkeypatch.setenv(f"VAULT_PRUNE_{what}_AFTER_DAYS", days)
     with pytest.raises(SettingsError, match=f"VAULT_PRUNE_{what}_AFTER_DAYS is wrong: set it to a number of days"):
         load()
+
+
+def test_mistyped_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is nearly a setting is told with the setting; HashiCorp's and Kubernetes' are none of ours."""
+    for name in ("VAULT_PROT", "VAULT_SPOOLDIR", "VAULT_ADDR", "VAULT_TOKEN", "VAULT_SERVICE_HOST", "VAULT_PORT"):
+        monkeypatch.setenv(name, "canary")
+    told = settings.mistyped_names()
+    assert [
+        "VAULT_PROT is no setting: did you mean VAULT_PORT?",
+        "VAULT_SPOOLDIR is no setting: did you mean VAULT_SPOOL_DIR?",
+    ] == told
