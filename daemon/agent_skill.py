@@ -52,7 +52,7 @@ def install(args: argparse.Namespace, platform: str = sys.platform, run: Runner 
     place, program = place_of(args.workspace), find_program(sys.argv[0], sys.executable)
     if not args.dry_run:
         refuse_caller()
-        refuse_elsewhere(place)
+        refuse_elsewhere(place, args.workspace)
     steps = install_steps(place)
     finish(steps, run, dry_run=args.dry_run)
     say(f"the skill {NAME} {'would be' if args.dry_run else 'is'} installed: {place.page}")
@@ -76,9 +76,11 @@ def refuse_caller() -> None:
         raise ServiceError("a user's skill is not for root: run without sudo, as the user whose gateway it is")
 
 
-def refuse_elsewhere(place: Place) -> None:
+def refuse_elsewhere(place: Place, workspace: Path | None) -> None:
     """Refuse a folder that no gateway made, in which nobody would look; raises ServiceError."""
     if not place.root.is_dir():
+        if workspace is not None:
+            raise ServiceError(f"there is no workspace {place.root}: give the path that the agent has in openclaw.json")
         raise ServiceError(
             f"there is no folder {place.root}: start OpenClaw once, set OPENCLAW_STATE_DIR to where its state is, "
             "or name an agent's workspace with --workspace"

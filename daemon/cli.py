@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> int:
                 structlog.get_logger().critical("daemon_refused_to_start", problem=line)
             return CONFIGURATION
         with open_logs(level=chosen.log_level):
-            for note in chosen.notes:
+            for note in (*chosen.notes, *settings.mistyped_names()):
                 structlog.get_logger().warning("setting_ignored", note=note)
             for path, remedy in chosen.open_files:
                 structlog.get_logger().warning("file_open_to_others", path=str(path), remedy=remedy)

@@ -28,8 +28,8 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _files(chosen: DaemonSettings) -> list[Finding]:
-    """Say what is wrong with OpenClaw's own files."""
-    ignored = [Finding("setting", note, ok=False) for note in chosen.notes]
+    """Say what is wrong with OpenClaw's own files, and which variables are mistyped."""
+    ignored = [Finding("setting", note, ok=False) for note in (*chosen.notes, *settings.mistyped_names())]
     return [
         *ignored,
         *(Finding("file", f"{path} is open to others: {remedy}", ok=False) for path, remedy in chosen.open_files),

@@ -73,6 +73,8 @@ def _list(args: argparse.Namespace) -> int:
     with _opened(args) as desk:
         now = desk.loop.run(database_time(desk.session))
         since = now - args.since if isinstance(args.since, timedelta) else args.since
+        if since > now:
+            print(f"agent-daemon: --since {since.isoformat()} is still to come, so there is nothing", file=sys.stderr)
         found = desk.loop.run(
             events.list_events(desk.session, desk.queues, since=since, new=not args.all, limit=args.limit + 1)
         )

@@ -10,6 +10,7 @@ from typing import Protocol
 from daemon import launchd, systemd
 from daemon.installation import PROGRAM, Installation, code_paths, find_program, find_user, has_database
 from daemon.steps import Runner, ServiceError, Step, carry_out, run_command
+from notifier.secrecy import OpenSecretError, refuse_open_files
 
 __all__ = ["ServiceError", "add_arguments", "install", "secrets_folders", "uninstall"]
 
@@ -49,6 +50,7 @@ def install(args: argparse.Namespace, platform: str = sys.platform, run: Runner 
     if not args.dry_run:
         refuse_caller(it, os.geteuid())
         refuse_second(it, manager)
+    refuse_open_secrets(it, manager)
     announce_missing(it, manager)
     finish(manager.install_steps(it), run, dry_run=args.dry_run)
     say(f"agent-daemon {'would be' if args.dry_run else 'is'} installed; its log: {manager.log_place(it)}")
@@ -136,6 +138,14 @@ def refuse_second(it: Installation, manager: Manager) -> None:
     if other.exists():
         words = "uninstall" if it.system else "uninstall --system"
         raise ServiceError(f"{other} is installed already: run agent-daemon {words} first")
+
+
+def refuse_open_secrets(it: Installation, manager: Manager) -> None:
+    """Refuse secrets that others can read, with which the daemon would not start; raises ServiceError."""
+    try:
+        refuse_open_files(manager.secrets_folder(it))
+    except OpenSecretError as error:
+        raise ServiceError(f"{error}, then run this again") from None
 
 
 def announce_missing(it: Installation, manager: Manager) -> None:

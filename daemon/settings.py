@@ -13,7 +13,7 @@ from daemon.gateway_url import check_gateway_url
 from daemon.openclaw import CONFIG_FILE, ENV_FILE, HOOKS_PATH, OLDER_TOKEN, OpenClawFiles, rooted
 from daemon.pacing import SLOTS, WINDOW_S
 from daemon.routes import Route, check_reach
-from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
+from notifier.configuration import SECRETS_FOLDER, Setting, environment_names, mistyped
 from notifier.refusals import read
 from notifier.sources import SecretsFolder, Texts, TomlFile
 from notifier.values import (
@@ -50,6 +50,15 @@ def _tables(value: Any) -> Any:
     return value
 
 
+def _names(value: Any) -> Any:
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        raise ValueError(
+            "[[queues]] tables belong into the vault's file, and say which event goes into which queue: write the "
+            'names of the queues that this daemon serves, as in queues = "default,mail"'
+        )
+    return value
+
+
 def _host_name() -> str:
     """Return this machine's short name, less what a name may not hold."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().partition(".")[0])[:64] or "daemon"
@@ -79,9 +88,13 @@ class DaemonSettings(BaseSettings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), Setting("DAEMON_NAME", _NAME)] = Field(
         default_factory=_host_name
     )
-    queues: Annotated[tuple[QueueName, ...], Separated, Field(min_length=1), Setting("DAEMON_QUEUES", _QUEUES)] = (
-        "default",
-    )
+    queues: Annotated[
+        tuple[QueueName, ...],
+        BeforeValidator(_names),
+        Separated,
+        Field(min_length=1),
+        Setting("DAEMON_QUEUES", _QUEUES),
+    ] = ("default",)
     concurrency: Annotated[
         int, Field(ge=1, le=100), Setting("DAEMON_CONCURRENCY", "a number of deliveries from 1 to 100")
     ] = 4
@@ -158,3 +171,8 @@ ENVIRONMENT_NAMES: Final = environment_names(DaemonSettings) | {SECRETS_FOLDER, 
 def load(config: Path | None = None, **overrides: Any) -> DaemonSettings:
     """Return the settings; overrides go by field name, and None is none; raises SettingsError."""
     return read(DaemonSettings, {"config": config, **overrides})
+
+
+def mistyped_names() -> list[str]:
+    """Say which variables of the environment are nearly a setting, and are therefore none."""
+    return mistyped(DaemonSettings, os.environ)

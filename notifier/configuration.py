@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import SecretStr
@@ -9,6 +10,7 @@ from pydantic_settings import BaseSettings
 
 SECRETS_FOLDER = "CREDENTIALS_DIRECTORY"
 CONFIG = "config"
+_NEAR = 0.85  # of 1: a letter or two
 
 
 class SettingsError(Exception):
@@ -41,6 +43,20 @@ def settings_of(cls: type[BaseSettings]) -> dict[str, Setting]:
 def environment_names(cls: type[BaseSettings]) -> frozenset[str]:
     """Return the name of every environment variable that holds a setting of this class."""
     return frozenset(setting.name for setting in settings_of(cls).values() if setting.name)
+
+
+def mistyped(cls: type[BaseSettings], environment: Mapping[str, str]) -> list[str]:
+    """Say of each variable that is none of ours, but nearly, which one is meant.
+
+    Not of each with our prefix: HashiCorp's programs have VAULT_ADDR, and Kubernetes makes VAULT_SERVICE_HOST.
+    """
+    prefix, known = cls.model_config["env_prefix"], environment_names(cls)
+    meant = {
+        name: get_close_matches(name, known, n=1, cutoff=_NEAR)
+        for name in sorted(environment)
+        if name.startswith(prefix) and name not in known
+    }
+    return [f"{name} is no setting: did you mean {near[0]}?" for name, near in meant.items() if near]
 
 
 def toml_keys(cls: type[BaseSettings]) -> dict[str, str]:

@@ -109,12 +109,12 @@ async def extend_jobs(session: Session, worker: str, jobs: Sequence[Job], lease_
 
 async def complete_job(session: Session, job: Job, outcome: Outcome, since_delivery_s: float) -> None:
     """End a job as done. Raises LeaseLostError."""
-    await _settle(session, job, "complete_job", "%s, %s", Jsonb(outcome), since_delivery_s)
+    await _settle(session, job, "select agent_vault.complete_job(%s, %s, %s, %s)", Jsonb(outcome), since_delivery_s)
 
 
 async def fail_job(session: Session, job: Job, error: str, outcome: Outcome) -> None:
     """End a job as failed, for a reason that no retry mends. Raises LeaseLostError."""
-    await _settle(session, job, "fail_job", "%s, %s", error, Jsonb(outcome))
+    await _settle(session, job, "select agent_vault.fail_job(%s, %s, %s, %s)", error, Jsonb(outcome))
 
 
 async def retry_job(session: Session, job: Job, delay_s: float, error: str, outcome: Outcome) -> str:
@@ -122,12 +122,14 @@ async def retry_job(session: Session, job: Job, delay_s: float, error: str, outc
 
     Raises LeaseLostError.
     """
-    return str(await _settle(session, job, "retry_job", "%s, %s, %s", delay_s, error, Jsonb(outcome)))
+    return str(
+        await _settle(session, job, "select agent_vault.retry_job(%s, %s, %s, %s, %s)", delay_s, error, Jsonb(outcome))
+    )
 
 
 async def release_job(session: Session, job: Job, delay_s: float, reason: str) -> None:
     """Give a job back, its attempt uncounted. Raises LeaseLostError."""
-    await _settle(session, job, "release_job", "%s, %s", delay_s, reason)
+    await _settle(session, job, "select agent_vault.release_job(%s, %s, %s, %s)", delay_s, reason)
 
 
 async def requeue_job(session: Session, job_id: UUID) -> bool:
@@ -135,13 +137,10 @@ async def requeue_job(session: Session, job_id: UUID) -> bool:
     return bool((await session.fetch("select agent_vault.requeue_job(%s)", [job_id]))[0][0])
 
 
-async def _settle(session: Session, job: Job, function: str, places: str, *arguments: object) -> Any:
+async def _settle(session: Session, job: Job, query: str, *arguments: object) -> Any:
     """Call a function that ends a claim, and turn its SQLSTATE into our exception."""
     try:
-        rows = await session.fetch(
-            f"select agent_vault.{function}(%s, %s, {places})",
-            [job.id, job.claims, *arguments],
-        )
+        rows = await session.fetch(query, [job.id, job.claims, *arguments])
     except psycopg.Error as error:
         if error.sqlstate == LEASE_LOST:
             raise LeaseLostError(job.id, job.claims) from error

@@ -5,12 +5,21 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable
 
+import pytest
+from aiohttp import http_parser
 from deliveries import SECRET, WEBHOOK, sample
 
 from vault.sender import new_webhook_id, signed_headers
 
 CLOSING = "Connection: close"
 HEADS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+
+# a platform for which aiohttp has no wheel gets its parser in Python, which differs from the one in C
+IN_PYTHON = {"AIOHTTP_NO_EXTENSIONS": "1", "VAULT_BODY_TIMEOUT_S": "2"}
+HAS_C = http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
+both_parsers = pytest.mark.parametrize(
+    "port", [*([{}] * HAS_C), IN_PYTHON], indirect=True, ids=[*["c"] * HAS_C, "python"]
+)
 
 Stranger = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

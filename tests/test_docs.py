@@ -24,7 +24,9 @@ def test_every_setting_is_documented_with_its_default(settings: type[VaultSettin
         row = re.search(rf"^\| `{setting.name}` \| (.*?) \|", page, re.MULTILINE)
         assert row, f"{setting.name} is not in docs/settings.md"
         default = settings.model_fields[field].default
-        if isinstance(default, bool | str | int | float | tuple):
+        if default == ():
+            assert "none" == row[1]
+        elif isinstance(default, bool | str | int | float | tuple):
             shown = ", ".join(default) if isinstance(default, tuple) else f"{default}".removesuffix(".0")
             assert f"`{shown.lower() if isinstance(default, bool) else shown}`" == row[1]
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -159,3 +159,13 @@ def _list(found: list[msgspec.Raw]) -> web.Response:
 
 def _json(document: dict[str, Any], status: int = HTTPStatus.OK) -> web.Response:
     return web.Response(body=msgspec.json.encode(document), content_type="application/json", status=status)
+
+
+GUARDED: Final[tuple[tuple[str, str, Handler], ...]] = (
+    ("POST", "/jobs/next", next_job),
+    ("POST", "/jobs/ack", acknowledge),
+    ("GET", "/learnings/get", get_learning),
+    ("POST", "/learnings/ack", acknowledge_learnings),
+    ("GET", "/learnings/list", list_learnings),
+    ("GET", "/learnings/search", search_learnings),
+)  # what the key opens

@@ -10,7 +10,7 @@ from aiohttp import web, web_response
 
 from notifier.parts import keep_running
 from sql.session import Session
-from vault import api
+from vault import api, cors
 from vault.circuit import Circuit
 from vault.door import door
 from vault.drain import Drain
@@ -38,13 +38,9 @@ def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> w
     app[FAILURES] = Failures()
     for prefix in PREFIXES:
         app.router.add_post(f"{prefix}/composio/webhook", receive)
-        app.router.add_post(f"{prefix}/jobs/next", api.guarded(api.next_job))
-        app.router.add_post(f"{prefix}/jobs/ack", api.guarded(api.acknowledge))
         app.router.add_get(f"{prefix}/health", api.health)
-        app.router.add_get(f"{prefix}/learnings/get", api.guarded(api.get_learning), allow_head=False)
-        app.router.add_post(f"{prefix}/learnings/ack", api.guarded(api.acknowledge_learnings))
-        app.router.add_get(f"{prefix}/learnings/list", api.guarded(api.list_learnings), allow_head=False)
-        app.router.add_get(f"{prefix}/learnings/search", api.guarded(api.search_learnings), allow_head=False)
+        for method, path, handler in api.GUARDED:
+            cors.add_route(app.router, method, prefix + path, api.guarded(handler), settings.cors_origins)
     app.router.add_get("/livez", live)
     app.router.add_get("/readyz", ready)
     app.cleanup_ctx.append(run_parts)

@@ -91,8 +91,8 @@ def parser() -> argparse.ArgumentParser:
     _add_up(commands.add_parser("up", help="run everything on this machine, over an embedded Postgres"))
     _add_serve(commands.add_parser("serve", help="run the webhook endpoint"))
     _add_migrate(commands.add_parser("migrate", help="create or adopt the tables, or bring them up to date"))
-    add_grant(commands.add_parser("grant", help="make a login of its own for one machine"))
-    add_revoke(commands.add_parser("revoke", help="end such a login, and give back what it holds"))
+    add_grant(commands.add_parser("grant", help="make a login of its own for a daemon, a vault or an operator"))
+    add_revoke(commands.add_parser("revoke", help="end such a login, and give back what a daemon holds"))
     _add_send(commands.add_parser("send", help="send a signed delivery as Composio does"))
     add_doctor(commands.add_parser("doctor", help="look at the settings, the database and an old open door"))
     add_jobs(commands.add_parser("jobs", help="list failed jobs, retry or cancel them, replay events"))
@@ -131,7 +131,9 @@ def _add_migrate(command: argparse.ArgumentParser) -> None:
 
 
 def _add_send(command: argparse.ArgumentParser) -> None:
-    command.add_argument("slug", nargs="?", default="GMAIL_NEW_GMAIL_MESSAGE", help="the trigger (%(default)s)")
+    command.add_argument(
+        "slug", nargs="?", type=_slug, default="GMAIL_NEW_GMAIL_MESSAGE", help="the trigger (%(default)s)"
+    )
     command.add_argument("--to", metavar="URL", default="http://127.0.0.1:8080", help="the vault (%(default)s)")
     command.add_argument("--body", metavar="FILE", type=Path, help="send this file's bytes as they are")
     command.add_argument("--count", type=_count, default=1, help="how many deliveries (%(default)s)")
@@ -146,6 +148,13 @@ def _folder(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("the folder has no name")
     return Path(text)
+
+
+def _slug(text: str) -> str:
+    """Read the name of a trigger, which is not nothing."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the trigger has no name: give one like GMAIL_NEW_GMAIL_MESSAGE, or none")
+    return text
 
 
 def _count(text: str) -> int:
@@ -169,6 +178,8 @@ def _serve(args: argparse.Namespace) -> int:
         try:
             chosen = settings.load(args.config, host=args.host, port=args.port)
             with open_logs(level=chosen.log_level):
+                for note in settings.mistyped_names():
+                    structlog.get_logger().warning("setting_ignored", note=note)
                 asyncio.run(serve(chosen))
         except (SettingsError, SchemaTooOldError, ListenError) as error:
             if sys.stdout.isatty():

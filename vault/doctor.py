@@ -27,7 +27,8 @@ def _doctor(args: argparse.Namespace) -> int:
     chosen = settings.load(args.config)
     for line in settings_lines(chosen):
         print(line)
-    findings = asyncio.run(_examine(chosen.database_url.get_secret_value(), args.old_url))
+    mistyped = [Finding("setting", note, ok=False) for note in settings.mistyped_names()]
+    findings = [*mistyped, *asyncio.run(_examine(chosen.database_url.get_secret_value(), args.old_url))]
     for finding in findings:
         print(finding)
     return int(not all(finding.ok for finding in findings))

@@ -41,7 +41,10 @@ class Guest(web.RequestHandler):
         """Wait for a request's head from its first byte on."""
         if not self._answering:
             self._expect_head()
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except ValueError:  # of aiohttp's parser in Python, on a length of more digits than int() takes
+            self.drop()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Leave the gate."""

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from notifier.configuration import SECRETS_FOLDER, Setting, environment_names
+from notifier.configuration import SECRETS_FOLDER, Setting, environment_names, mistyped
 from notifier.refusals import read
 from notifier.sources import SecretsFolder, Texts, TomlFile, at_home
 from notifier.values import (
@@ -30,6 +30,7 @@ from notifier.values import (
     Token,
     encrypted,
 )
+from vault.cors import ORIGINS_MUST, check_origin
 
 _PLACES: Final = (Path("/etc/agent-vault/vault.toml"), Path("~/.config/agent-vault/vault.toml"))
 _JSONB_BYTES: Final = 268_435_455  # Postgres keeps no longer object as jsonb
@@ -84,6 +85,9 @@ class VaultSettings(BaseSettings):
         tuple[Secret, ...], Separated, Field(min_length=1), Setting("COMPOSIO_WEBHOOK_SECRET", _SIGNING)
     ]
     agent_edge_key: Annotated[Token | None, Setting("AGENT_EDGE_KEY", "a text, or unset for none")] = None
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(check_origin)], ...], Separated, Setting("VAULT_CORS_ORIGINS", ORIGINS_MUST)
+    ] = ()
     host: Annotated[str, Setting("VAULT_HOST", "an address to listen on, such as 127.0.0.1")] = "127.0.0.1"
     port: Annotated[
         int, Field(ge=0, le=65_535), Setting("VAULT_PORT", "a port number from 0 (any free one) to 65535")
@@ -142,3 +146,8 @@ ENVIRONMENT_NAMES: Final = environment_names(VaultSettings) | {SECRETS_FOLDER}
 def load(config: Path | None = None, **overrides: Any) -> VaultSettings:
     """Return the settings; overrides go by field name, and None is none; raises SettingsError."""
     return read(VaultSettings, {"config": config, **overrides})
+
+
+def mistyped_names() -> list[str]:
+    """Say which variables of the environment are nearly a setting, and are therefore none."""
+    return mistyped(VaultSettings, os.environ)

@@ -184,7 +184,7 @@ def test_a_place_that_openclaw_never_made_is_refused(home: Path) -> None:
     (home / ".openclaw").rmdir()
     with pytest.raises(ServiceError, match=f"there is no folder {home}/.openclaw: start OpenClaw once"):
         install()
-    with pytest.raises(ServiceError, match=f"there is no folder {home}/wrok"):
+    with pytest.raises(ServiceError, match=f"there is no workspace {home}/wrok: give the path that the agent has"):
         install("--workspace", f"{home}/wrok")
 
 

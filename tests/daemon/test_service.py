@@ -81,6 +81,7 @@ def test_no_secret_gets_into_a_file_or_onto_the_screen(
     secret = home / ".config/agent-vault/secrets/database_url"
     secret.parent.mkdir(parents=True)
     secret.write_text(SECRET)
+    secret.chmod(0o600)
     service.install(parsed(), platform, fine)
     holders = [path for path, held in everything_in(home).items() if b"hunter2" in held]
     assert [secret] == holders
@@ -208,3 +209,26 @@ def test_a_missing_command_and_a_closed_folder_are_told(home: Path) -> None:
     (home / ".config").touch()
     with pytest.raises(ServiceError, match="make it writable"):
         service.install(parsed(), "linux", fine)
+
+
+@pytest.mark.parametrize("platform", ["darwin", "linux"])
+@pytest.mark.parametrize("words", [[], ["--system"]])
+@pytest.mark.parametrize("mode", [0o644, 0o440])
+def test_secrets_that_others_can_read_are_refused(
+    platform: str, words: list[str], mode: int, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is installed that would not start; the refusal says which chmod to run, and after it all is well."""
+    monkeypatch.setattr("os.geteuid", lambda: 0 if words else 1000)
+    args = parsed(*words)
+    folder = service.manager_of(platform).secrets_folder(service.chosen(args))
+    folder.mkdir(parents=True)
+    secret = folder / "database_url"
+    secret.write_text(SECRET)
+    secret.chmod(mode)
+    before = everything_in(home)
+    with pytest.raises(ServiceError, match=f"open to others: chmod 600 {secret}, then run this again$") as refused:
+        service.install(args, platform=platform, run=forbidden)
+    assert "hunter2" not in str(refused.value)
+    assert before == everything_in(home)
+    secret.chmod(0o600)
+    service.refuse_open_secrets(service.chosen(args), service.manager_of(platform))

@@ -8,7 +8,7 @@ from typing import Any
 import json5
 import pytest
 
-from daemon.settings import ENVIRONMENT_NAMES, DaemonSettings, load
+from daemon.settings import ENVIRONMENT_NAMES, DaemonSettings, load, mistyped_names
 from notifier.configuration import SettingsError, redacted, settings_of
 
 DSN = "postgresql://user:canary-dsn@localhost:5432/database"
@@ -134,6 +134,20 @@ def test_named_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "other" == load().name
     monkeypatch.setenv("DAEMON_CONFIG", str(home / "none.toml"))
     assert "DAEMON_CONFIG: " in refusal()
+
+
+def test_the_vaults_queues(home: Path) -> None:
+    """Rules for queues are the vault's; the daemon says what stands here instead."""
+    toml(home, '[[queues]]\nslug = "CANARY_*"\nqueue = "mail"\n')
+    assert "DAEMON_QUEUES: [[queues]] tables belong into the vault's file" in refusal()
+    assert 'queues = "default,mail"' in refusal()
+
+
+def test_mistyped_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is nearly a setting is told with the setting, and other programs' are none of ours."""
+    for name in ("DAEMON_QUEUE", "DAEMON_NAME", "DAEMON_PID", "VAULT_PROT"):
+        monkeypatch.setenv(name, "canary")
+    assert ["DAEMON_QUEUE is no setting: did you mean DAEMON_QUEUES?"] == mistyped_names()
 
 
 def test_unknown_key(home: Path) -> None:

@@ -12,7 +12,7 @@ from handling import claim, send
 from psycopg.conninfo import conninfo_to_dict
 
 from sql import logins
-from sql.logins import LoginError, grant_daemon, login_dsn, revoke_daemon
+from sql.logins import Kind, LoginError, grant, grant_daemon, login_dsn, revoke, revoke_daemon
 from sql.migrate import migrate
 from sql.session import Session
 
@@ -295,6 +295,53 @@ def test_a_role_of_somebody_elses_is_left_alone(owner: str) -> None:
         grant_daemon(owner, user, ["mail"])
     with pytest.raises(LoginError, match=f"no daemon named {user} has a login"):
         revoke_daemon(owner, user)
+
+
+@pytest.mark.parametrize("kind", ["server", "operator"])
+def test_a_vaults_and_an_operators_login(owner: str, server_dsn: str, name: str, kind: Kind) -> None:
+    """It may do what its role may and no more, has another password when granted again, and ends with its sessions."""
+    first, hashed = grant(owner, kind, name), password_of(server_dsn, name)
+    granted = grant(owner, kind, name)
+    assert (True, False) == (first.is_new, granted.is_new)
+    assert hashed != password_of(server_dsn, name)
+    with psycopg.connect(granted.dsn, autocommit=True) as login:
+        assert login.execute("select agent_vault.schema_version()").fetchone()
+        for forbidden in ("select from public.jobs", "select * from agent_vault.claim_jobs('mail', 'a/1', 1, 60)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                login.execute(forbidden)
+        revoke(owner, kind, name)
+        with pytest.raises(psycopg.OperationalError):
+            login.execute("select 1")
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(granted.dsn)
+    with pytest.raises(LoginError, match=f"no {kind} named {name} has a login: none was granted"):
+        revoke(owner, kind, name)
+
+
+def test_a_login_is_of_one_kind(owner: str, name: str) -> None:
+    """What was granted as one kind is neither granted nor revoked as another."""
+    grant(owner, "server", name)
+    for refused in (
+        lambda: grant(owner, "operator", name),
+        lambda: grant_daemon(owner, name, ["mail"]),
+        lambda: revoke(owner, "operator", name),
+        lambda: revoke_daemon(owner, name),
+    ):
+        with pytest.raises(LoginError, match=f"{name} (is there already|has a login)"):
+            refused()
+    revoke(owner, "server", name)
+
+
+def test_a_login_that_somebody_made_stays(owner: str, name: str) -> None:
+    """A role that was given a vault's rights by hand is nobody's to drop."""
+    with psycopg.connect(owner, autocommit=True) as admin:
+        (group,) = admin.execute("select agent_vault.role_name('server')").fetchone()
+        admin.execute(f"create role {name} login in role {group}")
+        with pytest.raises(LoginError, match=f"no server named {name} has a login"):
+            revoke(owner, "server", name)
+        with pytest.raises(LoginError, match=f"a role named {name} is there already"):
+            grant(owner, "server", name)
+        admin.execute(f"drop role {name}")
 
 
 def test_without_the_roles_it_says_what_to_do(blank_dsn: str, name: str) -> None:

@@ -159,3 +159,11 @@ async def test_send_reaches_a_vault(run: Run, dsn: str, database: psycopg.Connec
         assert 0 == await vault.stop()
     types = database.execute("select type, count(*) from public.jobs group by type order by type").fetchall()
     assert [("SLACK_RECEIVE_MESSAGE", 3), ("composio_trigger", 1)] == types
+
+
+def test_send_wants_a_trigger_with_a_name(run: Run) -> None:
+    """Nothing is sent for a name that is empty, as of a variable that is not set."""
+    for slug in ("", "  "):
+        done = run("send", slug, COMPOSIO_WEBHOOK_SECRET="x")
+        assert (2, "") == (done.returncode, done.stdout)
+        assert "the trigger has no name: give one like GMAIL_NEW_GMAIL_MESSAGE, or none" in done.stderr

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import programs
 import psycopg
 import pytest
 from aiohttp import web
@@ -67,6 +68,17 @@ async def test_encryption(run: Run, dsn: str) -> None:
     assert "none, and none is needed" in line(local, "encryption")
     assert "encrypted; the server is not proven" in line(unproven, "encryption")
     assert "the server is proven (sslmode=verify-full)" in line(proven, "encryption")
+
+
+async def test_a_mistyped_variable(run: Run, dsn: str, tmp_path: Path) -> None:
+    """What is nearly a setting's name is told by doctor, and once in the log of the vault, which starts."""
+    env = {"DATABASE_URL": dsn, "COMPOSIO_WEBHOOK_SECRET": SECRET, "VAULT_PORT": "0", "VAULT_HOTS": "::1"}
+    told = "VAULT_HOTS is no setting: did you mean VAULT_HOST?"
+    done = await asyncio.to_thread(run, "doctor", **env)
+    assert (1, f"WRONG  setting: {told}") == (done.returncode, line(done, "setting"))
+    async with programs.run("vault", "serve", env=env, home=tmp_path) as program:
+        await program.event("vault_listening")
+        assert [told] == [one["note"] for one in program.events if one["event"] == "setting_ignored"]
 
 
 async def test_notifications_that_a_pooler_swallows(run: Run, dsn: str) -> None:

@@ -202,6 +202,13 @@ def test_mistakes_on_the_command_line(command: Events, arguments: tuple[str, ...
     assert "agent-daemon events" in done.stderr
 
 
+def test_a_time_to_come_is_told(cli: Events) -> None:
+    """Nothing can be newer than that, which is no reason to believe that nothing came."""
+    done = cli("list", "--since", "2999-01-31T08:00Z")
+    assert 0 == done.returncode
+    assert "agent-daemon: --since 2999-01-31T08:00:00+00:00 is still to come, so there is nothing\n" == done.stderr
+
+
 def test_the_installed_services_secrets_are_found(command: Events, dsn: str, tmp_path: Path) -> None:
     """Where nothing else says which database, the service's own folder does; what says it comes first."""
     assert (78, True) == ((done := command("list")).returncode, "DATABASE_URL is not set" in done.stderr)

@@ -1,5 +1,6 @@
 """The programs as processes, each with a login that may do no more than it must."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -62,12 +63,18 @@ def granted(run: Run, owner: str, name: str) -> Iterator[str]:
     run("revoke", "daemon", name, DATABASE_URL=owner)
 
 
-def login_with(database: psycopg.Connection, owner: str, kind: str) -> str:
-    """Make a login with one of the roles, as the docs say, and return its DSN; it goes with the database."""
-    (group,) = database.execute("select agent_vault.role_name(%s)", [kind]).fetchone()
+@contextlib.contextmanager
+def login_with(run: Run, owner: str, kind: str) -> Iterator[str]:
+    """Have a login of a kind granted, and give its DSN; it is revoked at the end, and opens nothing any more."""
     login = f"{kind}_{uuid.uuid4().hex[:8]}"
-    database.execute(f"create role {login} login password 'secret' in role {group}")
-    return make_conninfo(owner, user=login, password="secret")
+    done = run("grant", kind, login, DATABASE_URL=owner)
+    assert (0, 1) == (done.returncode, len(done.stdout.splitlines()))
+    assert f"the login {login} is made; its connection string is shown this once" in done.stderr
+    yield done.stdout.strip()
+    done = run("revoke", kind, login, DATABASE_URL=owner)
+    assert (0, f"the login {login} is gone\n", "") == (done.returncode, done.stdout, done.stderr)
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(make_conninfo(owner, user=login))
 
 
 def events(dsn: str, home: Path, *arguments: str, queues: str = "mail") -> subprocess.CompletedProcess[str]:
@@ -164,6 +171,8 @@ async def test_a_revoked_daemon_loses_what_it_had(
         (["grant", "daemon", "mac", "--queue", "a b"], "is no queue"),
         (["grant", "daemon", "{user}"], "a role named {user} is there already"),
         (["revoke", "daemon", "{user}"], "no daemon named {user} has a login"),
+        (["grant", "server", "{user}"], "a role named {user} is there already, and no server's of this vault"),
+        (["revoke", "operator", "{user}"], "no operator named {user} has a login: none was granted"),
     ],
 )
 def test_mistakes_are_told(run: Run, owner: str, arguments: list[str], expected: str) -> None:
@@ -194,7 +203,7 @@ async def check_api(client: aiohttp.ClientSession, learning: str) -> None:
         assert {"ok": True} == await response.json()
 
 
-async def test_the_vault_runs_as_a_server(owner: str, database: psycopg.Connection, tmp_path: Path) -> None:
+async def test_the_vault_runs_as_a_server(owner: str, database: psycopg.Connection, run: Run, tmp_path: Path) -> None:
     """It takes a delivery, serves its API, queues what got no job and deletes what is old, with no right on a table."""
     session = Session(owner, name="test")
     (unqueued,) = await letters.record_refused(session, database, letters.event("refused"))
@@ -203,30 +212,30 @@ async def test_the_vault_runs_as_a_server(owner: str, database: psycopg.Connecti
     await session.close()
     database.execute("update public.jobs set status = 'done' where learning_id = %s", [aged])
     letters.age(database, "agent_learnings", aged, "40 days")
-    dsn = login_with(database, owner, "server")
-    with psycopg.connect(dsn) as login, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        login.execute("select from public.jobs")
-    settings = {
-        "DATABASE_URL": dsn,
-        "COMPOSIO_WEBHOOK_SECRET": SECRET,
-        "AGENT_EDGE_KEY": KEY,
-        "VAULT_PORT": "0",
-        "VAULT_PRUNE_LEARNINGS_AFTER_DAYS": "7",
-    }
-    async with run_program("vault", "serve", env=settings, home=tmp_path) as program:
-        port = (await program.event("vault_listening"))["port"]
-        await program.event("learnings_queued", count=1)
-        await program.event("pruned", what="done", count=1)
-        await program.event("pruned", what="learnings", count=1)
-        key = {"Authorization": f"Bearer {KEY}"}
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=key) as client:
-            body = sample()
-            signed = signed_headers(SECRET, "msg_server", int(time.time()), body)
-            async with client.post(WEBHOOK, data=body, headers=signed) as response:
-                assert 200 == response.status
-                learning = (await response.json())["learning_id"]
-            await check_api(client, learning)
-        assert 0 == await program.stop()
+    with login_with(run, owner, "server") as dsn:
+        with psycopg.connect(dsn) as login, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            login.execute("select from public.jobs")
+        settings = {
+            "DATABASE_URL": dsn,
+            "COMPOSIO_WEBHOOK_SECRET": SECRET,
+            "AGENT_EDGE_KEY": KEY,
+            "VAULT_PORT": "0",
+            "VAULT_PRUNE_LEARNINGS_AFTER_DAYS": "7",
+        }
+        async with run_program("vault", "serve", env=settings, home=tmp_path) as program:
+            port = (await program.event("vault_listening"))["port"]
+            await program.event("learnings_queued", count=1)
+            await program.event("pruned", what="done", count=1)
+            await program.event("pruned", what="learnings", count=1)
+            key = {"Authorization": f"Bearer {KEY}"}
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=key) as client:
+                body = sample()
+                signed = signed_headers(SECRET, "msg_server", int(time.time()), body)
+                async with client.post(WEBHOOK, data=body, headers=signed) as response:
+                    assert 200 == response.status
+                    learning = (await response.json())["learning_id"]
+                await check_api(client, learning)
+            assert 0 == await program.stop()
     assert [None, None] == [letters.job(database, old), letters.learning(database, aged)]
     assert ["done"] == [one["status"] for one in letters.jobs_of(database, unqueued)]
     assert [] == [line for line in program.events if line["level"] in {"warning", "error", "critical"}]
@@ -238,17 +247,17 @@ async def test_a_person_works_as_an_operator(owner: str, database: psycopg.Conne
     await letters.record(session, letters.event("one"))
     await session.close()
     dead = letters.dead(database)
-    dsn = login_with(database, owner, "operator")
-    for arguments in (
-        ["--json"],
-        ["show", str(dead), "--payload"],
-        ["retry", str(dead)],
-        ["cancel", str(dead)],
-        ["retry", "--type", "*", "--yes"],
-        ["replay", "--since", "1h", "--yes"],
-    ):
-        done = run("jobs", *arguments, DATABASE_URL=dsn)
-        assert (0, "") == (done.returncode, done.stderr), arguments
-    assert 3 == sum(counts(database).values())
-    with psycopg.connect(dsn) as login, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        login.execute("select * from agent_vault.claim_jobs('default', 'me/1', 1, 60)")
+    with login_with(run, owner, "operator") as dsn:
+        for arguments in (
+            ["--json"],
+            ["show", str(dead), "--payload"],
+            ["retry", str(dead)],
+            ["cancel", str(dead)],
+            ["retry", "--type", "*", "--yes"],
+            ["replay", "--since", "1h", "--yes"],
+        ):
+            done = run("jobs", *arguments, DATABASE_URL=dsn)
+            assert (0, "") == (done.returncode, done.stderr), arguments
+        assert 3 == sum(counts(database).values())
+        with psycopg.connect(dsn) as login, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            login.execute("select * from agent_vault.claim_jobs('default', 'me/1', 1, 60)")

@@ -23,10 +23,13 @@ from psycopg.conninfo import make_conninfo
 
 from daemon import service
 from daemon.cli import parser
+from vault.app import make_app
 from vault.sender import sample_messages, send, signed_headers
+from vault.settings import load
 
 LIMIT_S = 60.0
 HOOK = "/agent-vault/composio/webhook"
+PAGE = "https://app.example.com"
 
 
 @pytest.fixture
@@ -66,24 +69,29 @@ async def ask(canaries: Canaries, vault: str) -> None:
         one.status
         for one in await send(vault + HOOK, canaries.webhook_secret, sample_messages("SLACK", 2, time.time()))
     ]
-    right = {"Authorization": f"Bearer {canaries.edge_key}"}
+    right = {"Authorization": f"Bearer {canaries.edge_key}", "Origin": PAGE, "Access-Control-Request-Method": "POST"}
     forged = signed_headers("another", "msg_1", int(time.time()), b"{}")
     async with aiohttp.ClientSession() as client:
-        for method, path, headers in (
-            ("POST", HOOK, {}),
-            ("POST", HOOK, forged),
-            ("POST", "/jobs/next", {"Authorization": "Bearer wrong"}),
-            ("POST", "/jobs/next", right),
-            ("GET", "/learnings/list", right),
-            ("GET", "/learnings/get?id=x", right),
-            ("GET", "/health", {}),
-            ("GET", "/livez", {}),
-            ("GET", "/readyz", {}),
-            ("GET", "/nowhere", right),
-            ("PUT", HOOK, {}),
-        ):
-            async with client.request(method, vault + path, headers=headers, data=b"{}") as answer:
-                canaries.hear(f"{method} {path}", f"{answer.headers} {await answer.text()}")
+        for method, path in (*every_route(), ("GET", "/learnings/get?id=x"), ("GET", "/metrics"), ("PUT", HOOK)):
+            for headers in ({}, forged, {"Authorization": "Bearer wrong"}, right):
+                async with client.request(method, vault + path, headers=headers, data=b"{}") as answer:
+                    canaries.hear(f"{method} {path}", f"{answer.headers} {await answer.text()}")
+
+
+def every_route() -> list[tuple[str, str]]:
+    """Return every route that a vault can have, those for pages of other origins too."""
+    app = make_app(load(database_url="postgresql:///x", composio_webhook_secrets="x", cors_origins=PAGE))
+    return [(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None]
+
+
+def test_every_route_is_asked() -> None:
+    """What is asked for secrets are routes that are there: a new one is asked as well."""
+    assert {
+        ("POST", HOOK),
+        ("GET", "/livez"),
+        ("GET", "/agent-vault/learnings/list"),
+        ("OPTIONS", "/jobs/next"),
+    } <= set(every_route())
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -98,7 +106,9 @@ async def test_a_day_in_the_life(
     async with gateways.gateway(port) as fake:  # it knows another token
         daemons = {**env, **talkative, "GATEWAY_HTTP_URL": fake.url, "DAEMON_PACING": "off"}
         async with (
-            heard(canaries, tmp_path, "vault", "serve", **vaults, **talkative, VAULT_PORT="0") as vault,
+            heard(
+                canaries, tmp_path, "vault", "serve", **vaults, **talkative, VAULT_PORT="0", VAULT_CORS_ORIGINS=PAGE
+            ) as vault,
             heard(canaries, tmp_path, "daemon", "run", **daemons) as daemon,
         ):
             await daemon.event("listener_up")

@@ -1,14 +1,17 @@
 """The vault's settings: which source wins, what is refused, and that no secret shows."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
+from notifier import secrecy
 from notifier.configuration import SettingsError, holds_secret, redacted, settings_of
 from notifier.secrecy import is_systemds
 from vault import settings
@@ -370,6 +373,42 @@ def test_systemds_own_folder(folder: str, *, expected: bool) -> None:
 
 
 @pytest.mark.usefixtures("required")
+def test_a_containers_secrets(credential: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is the engine's and as it is; a file in it that all can read is refused with the engine's remedy."""
+    path = credential("agent_edge_key", "canary")
+    path.parent.chmod(0o755)
+    monkeypatch.setattr(secrecy, "_DOCKERS", path.parent.resolve())
+    path.chmod(0o444)
+    said = refusal()
+    assert said.startswith(f"{path} holds a secret and is open to others: give it the mode 0400")
+    assert "`mode: 0400`" in said
+    assert "`defaultMode: 0400`" in said
+    path.chmod(0o400)
+    assert load().agent_edge_key is not None
+
+
+@pytest.mark.usefixtures("required")
+@pytest.mark.parametrize("is_mounted", [True, False])
+def test_a_kubernetes_volume(credential: Write, monkeypatch: pytest.MonkeyPatch, *, is_mounted: bool) -> None:
+    """Its files are links to links, its folder everybody's on what nobody writes; elsewhere that is open."""
+    folder = credential("agent_edge_key", "canary").parent
+    (folder / "..2026_01_01").mkdir()
+    (folder / "agent_edge_key").rename(folder / "..2026_01_01/agent_edge_key")
+    (folder / "..data").symlink_to("..2026_01_01")
+    (folder / "agent_edge_key").symlink_to("..data/agent_edge_key")
+    folder.chmod(0o1777)
+    monkeypatch.setattr("os.path.ismount", lambda path: is_mounted and Path(path) == folder)
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    (folder / "agent_edge_key").chmod(0o400)
+    if not is_mounted:
+        assert f"the secrets folder {folder} is open to others: chmod 700 {folder}" == refusal()
+        return
+    assert load().agent_edge_key is not None
+    (folder / "agent_edge_key").chmod(0o444)
+    assert "open to others: give it the mode 0400" in refusal()
+
+
+@pytest.mark.usefixtures("required")
 def test_secrets_folder_is_missing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service's file names the folder before anybody has made it."""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(home / "none"))
@@ -407,6 +446,7 @@ def test_environment_names() -> None:
     """The list has every variable that is read, and every field has a name a person can set."""
     assert {
         "DATABASE_URL", "COMPOSIO_WEBHOOK_SECRET", "AGENT_EDGE_KEY", "VAULT_CONFIG", "VAULT_HOST", "VAULT_PORT",
+        "VAULT_CORS_ORIGINS",
         "VAULT_MAX_BODY_BYTES", "VAULT_LOG_LEVEL", "VAULT_SPOOL_DIR", "VAULT_SPOOL_MAX_BYTES", "CREDENTIALS_DIRECTORY",
         "VAULT_HEADER_TIMEOUT_S", "VAULT_BODY_TIMEOUT_S", "VAULT_MAX_CONNECTIONS",
         "VAULT_PRUNE_JOBS_AFTER_DAYS", "VAULT_PRUNE_FAILED_AFTER_DAYS", "VAULT_PRUNE_LEARNINGS_AFTER_DAYS",
@@ -443,3 +483,14 @@ def test_days_are_a_number(monkeypatch: pytest.MonkeyPatch, what: str, days: str
     monkeypatch.setenv(f"VAULT_PRUNE_{what}_AFTER_DAYS", days)
     with pytest.raises(SettingsError, match=f"VAULT_PRUNE_{what}_AFTER_DAYS is wrong: set it to a number of days"):
         load()
+
+
+def test_mistyped_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is nearly a setting is told with the setting; HashiCorp's and Kubernetes' are none of ours."""
+    for name in ("VAULT_PROT", "VAULT_SPOOLDIR", "VAULT_ADDR", "VAULT_TOKEN", "VAULT_SERVICE_HOST", "VAULT_PORT"):
+        monkeypatch.setenv(name, "canary")
+    told = settings.mistyped_names()
+    assert [
+        "VAULT_PROT is no setting: did you mean VAULT_PORT?",
+        "VAULT_SPOOLDIR is no setting: did you mean VAULT_SPOOL_DIR?",
+    ] == told

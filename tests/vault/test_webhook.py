@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from deliveries import GMAIL, SECRET, WEBHOOK, Commits, Switch, deliver, rows, s
 from programs import until
 from pytest_aiohttp import AiohttpClient
 
+from sql.session import Session
 from vault.app import make_app
 from vault.keys import INBOX
 from vault.sender import new_webhook_id, signed_headers
@@ -57,6 +59,29 @@ async def test_says_no_versions(vault: TestClient) -> None:
         assert "agent-vault" == (await vault.get(path)).headers["Server"]
     answer = await say(vault.port, b"no http\r\n\r\n")
     assert b"\r\nServer: agent-vault\r\n" in answer
+
+
+async def test_a_stranger_costs_no_database_work(vault: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has no signature and no key causes no statement; only what the vault asks for itself is asked."""
+    asked: list[str] = []
+    fetch = Session.fetch
+
+    async def listen(session: Session, query: str, *arguments: Any, **more: Any) -> Any:
+        asked.append(query)
+        return await fetch(session, query, *arguments, **more)
+
+    monkeypatch.setattr(Session, "fetch", listen)
+    forged = signed_headers("another", new_webhook_id(), int(time.time()), sample())
+    stale = signed_headers(SECRET, new_webhook_id(), int(time.time()) - 4000, sample())
+    wrong = {"Authorization": "Bearer wrong"}
+    for route in vault.app.router.routes():
+        for headers in ({}, forged, stale, wrong):
+            path = f"{route.resource.canonical}?id={new_webhook_id()}&q=a"
+            await vault.request(route.method, path, data=sample(), headers=headers)
+    own = re.compile("sweep_learnings|prune_|schema_version|^select 1$")
+    assert [] == [query for query in asked if not own.search(query)]
+    await deliver(vault, sample())
+    assert [query for query in asked if "record_events" in query]
 
 
 async def test_vectors(configure: Configure, aiohttp_client: AiohttpClient, database: psycopg.Connection) -> None:
