@@ -38,7 +38,7 @@ def bench(*, quick: bool) -> str:
         share, rss_bytes, statements = asyncio.run(measure(dsn, seconds))
     return "\n".join(
         [
-            f"A daemon with default settings but for pacing, which is off that has nothing to do, over {seconds:g} s.",
+            f"A daemon that has nothing to do, over {seconds:g} s: default settings, with pacing off.",
             "",
             "| of a core | resident | statements a minute |",
             "|---|---|---|",

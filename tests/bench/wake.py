@@ -1,0 +1,119 @@
+"""From an enqueue to the gateway's receipt, one event at a time: ours, the floor of bare libraries, and the peers."""
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bench.contest import Contestant, Rounds, installed, names, told
+from bench.figures import table
+from bench.floor import Floor
+from bench.ours import Ours
+from bench.peers import peers
+from bench.sink import Sink, sink
+from bench.stage import Site, module, percentile, server
+
+ROUNDS = 3
+EVENTS = 340
+GAP_S = 0.05
+WARM = 10
+CONCURRENCY = 10
+FAR_MS = 40
+FAR_EVENTS = 40
+HEADINGS = {"p50": "p50, ms", "p99": "p99, ms"}
+ABOUT = """\
+From the enqueue to the gateway's receipt, in milliseconds, at most {gap:.0f} events a second, one at a time: medians
+of {rounds} alternating rounds of {events} events, ratios to the floor within each round. *{floor}* is an
+insert with a notify in one durable commit, a LISTEN and a POST over open connections. *{ours}* is a signed 2 KB
+webhook over an open HTTP connection, verified, stored as a learning and a job in one commit, claimed under a lease,
+POSTed and completed; pacing is off. The peers' event is a call of their own enqueue. Each worker is a process with
+room for ten jobs; all POST to the same gateway.
+
+{near}
+
+### With {far_ms} ms to the database and back
+
+From the commit to the receipt, where only the worker is {far_ms} ms away: medians of {far_rounds} rounds of
+{far_events} events.
+
+{far}"""
+
+
+async def waits_ms(gateway: Sink, enqueue: Callable[[], Awaitable[None]], events: int) -> list[tuple[float, float]]:
+    """Enqueue at most twenty times a second; return for each the milliseconds to its receipt, from call and commit."""
+    took = []
+    for _ in range(events):
+        await gateway.expect(1)
+        began = time.perf_counter()
+        await enqueue()
+        committed = time.perf_counter()
+        (came,) = await gateway.receipts()
+        took.append(((came - began) * 1000, (came - committed) * 1000))
+        await asyncio.sleep(max(0.0, GAP_S - (time.perf_counter() - began)))
+    return took
+
+
+@contextlib.asynccontextmanager
+async def far(site: Site, round_trip_ms: float) -> AsyncIterator[Site]:
+    """Put a network between a worker and its database; none for 0."""
+    if not round_trip_ms:
+        yield site
+        return
+    async with module("bench.wire", site.dsn, str(round_trip_ms / 2000), home=site.home) as running:
+        yield replace(site, dsn=(await running.line("wire ")).removeprefix("wire ").strip())
+
+
+async def one_round(
+    one: Contestant, site: Site, gateway: Sink, events: int, round_trip_ms: float
+) -> list[tuple[float, float]]:
+    """Measure one of them once, its worker and producer started for it and warm."""
+    async with (
+        far(site, round_trip_ms) as worker_site,
+        one.worker(worker_site, CONCURRENCY),
+        one.producer(site) as enqueue,
+    ):
+        await waits_ms(gateway, enqueue, WARM)
+        return await waits_ms(gateway, enqueue, events)
+
+
+async def measure(contestants: list[Contestant], rounds: int, events: int, round_trip_ms: float) -> Rounds:
+    """Alternate them, and return each round's percentiles by name."""
+    found: Rounds = []
+    with server() as server_dsn, tempfile.TemporaryDirectory() as home:
+        async with (
+            sink(Path(home)) as gateway,
+            installed(contestants, server_dsn, gateway.url, Path(home)) as sites,
+        ):
+            for _ in range(rounds):
+                figures = {}
+                for one in contestants:
+                    took = await one_round(one, sites[one.name], gateway, events, round_trip_ms)
+                    ms = [committed if round_trip_ms else called for called, committed in took]
+                    figures[one.name] = {"p50": percentile(ms, 50), "p99": percentile(ms, 99)}
+                    told("wake", one.name, figures[one.name])
+                found.append(figures)
+    return found
+
+
+def bench(*, quick: bool) -> tuple[str, dict[str, object]]:
+    """Measure near and far, and write both tables."""
+    contestants: list[Contestant] = [Floor(), Ours(), *peers()]
+    rounds, events, far_events = (3, 40, 10) if quick else (ROUNDS, EVENTS, FAR_EVENTS)
+    near = asyncio.run(measure(contestants, rounds, events, 0))
+    away = asyncio.run(measure(contestants, 1 if quick else rounds, far_events, FAR_MS))
+    text = ABOUT.format(
+        gap=1 / GAP_S,
+        rounds=rounds,
+        events=events,
+        floor=Floor.name,
+        ours=Ours.name,
+        near=table(names(contestants), near, HEADINGS, floor=Floor.name),
+        far_ms=FAR_MS,
+        far_rounds=len(away),
+        far_events=far_events,
+        far=table(names(contestants), away, HEADINGS, floor=Floor.name),
+    )
+    return text, {"near": near, "far": away}
