@@ -9,7 +9,7 @@ from bench.contest import Contestant, Rounds, installed, names, told
 from bench.figures import table
 from bench.floor import OneInsert, VerifyOnly
 from bench.ours import Ours
-from bench.peers import peers
+from bench.peers import receivers
 from bench.stage import Site, output, server
 
 ROUNDS = 3
@@ -53,7 +53,7 @@ async def measure(contestants: list[Contestant], rounds: int, seconds: float) ->
 
 def bench(*, quick: bool) -> tuple[str, dict[str, object]]:
     """Measure, and write the table."""
-    contestants: list[Contestant] = [VerifyOnly(), Ours(), OneInsert(), *peers()]
+    contestants: list[Contestant] = [VerifyOnly(), Ours(), OneInsert(), *receivers()]
     rounds, seconds = (2, 1.5) if quick else (ROUNDS, SECONDS)
     found = asyncio.run(measure(contestants, rounds, seconds))
     text = ABOUT.format(
