@@ -5,13 +5,14 @@ A name runs that part alone and keeps nothing; --quick takes fewer of everything
 
 import argparse
 
-from bench import drain, idle, ingest, recovery, soak, timers, wake, wakes
+from bench import drain, growth, idle, ingest, recovery, soak, timers, wake, wakes
 from bench.page import Part, keep, machine, write
 
 PARTS = {
     "wake": Part("From the enqueue to the gateway", wake.bench),
     "ingest": Part("Webhooks a second", ingest.bench),
     "drain": Part("A full queue", drain.bench),
+    "growth": Part("As the tables grow", growth.bench),
     "idle": Part("Idle and small", idle.bench),
     "wakes": Part("No lost wake", wakes.bench, long=True),
     "timers": Part("In time", timers.bench, long=True),
