@@ -5,7 +5,7 @@ A name runs that part alone and keeps nothing; --quick takes fewer of everything
 
 import argparse
 
-from bench import drain, growth, idle, ingest, recovery, soak, timers, wake, wakes
+from bench import crowd, drain, growth, idle, ingest, recovery, soak, timers, wake, wakes
 from bench.page import Part, keep, machine, write
 
 PARTS = {
@@ -13,6 +13,7 @@ PARTS = {
     "ingest": Part("Webhooks a second", ingest.bench),
     "drain": Part("A full queue", drain.bench),
     "growth": Part("As the tables grow", growth.bench),
+    "crowd": Part("Many daemons", crowd.bench),
     "idle": Part("Idle and small", idle.bench),
     "wakes": Part("No lost wake", wakes.bench, long=True),
     "timers": Part("In time", timers.bench, long=True),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import psycopg
@@ -36,7 +37,7 @@ class Ours:
     @contextlib.asynccontextmanager
     async def worker(self, site: Site, concurrency: int) -> AsyncIterator[None]:
         """Run a daemon."""
-        async with daemon(site, concurrency=concurrency):
+        async with daemon(site, concurrency=concurrency, name=f"bench-{uuid.uuid4().hex[:8]}"):
             yield
 
     @contextlib.asynccontextmanager

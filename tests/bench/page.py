@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
+from bench.peers import setup
 from bench.stage import server
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -47,7 +48,8 @@ def machine() -> str:
         (fsync,) = connection.execute("show fsync").fetchone()
     versions = ", ".join(f"{name} {version(name)}" for name in ("psycopg", "aiohttp", "uvloop"))
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, everything on this one machine"
-    return f"PostgreSQL {postgres}, fsync {fsync}; Python {platform.python_version()}, {versions}; {system}."
+    where = f"PostgreSQL {postgres}, fsync {fsync}; Python {platform.python_version()}, {versions}; {system}."
+    return f"{where}\n\n{setup()}"
 
 
 def write(parts: Mapping[str, Part]) -> None:

@@ -4,17 +4,17 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from bench.contest import Contestant, Rounds, installed, names, told
 from bench.figures import table
 from bench.floor import Floor
 from bench.ours import Ours
-from bench.peers import peers, setup
+from bench.peers import peers
 from bench.sink import Sink, sink
-from bench.stage import Site, module, percentile, server
+from bench.stage import Site, percentile, server
+from bench.wire import wire
 
 ROUNDS = 3
 EVENTS = 340
@@ -31,7 +31,7 @@ of {rounds} alternating rounds of {events} events, ratios to the floor within ea
 insert with a notify in one durable commit, a LISTEN and a POST over open connections. *{ours}* is a signed 2 KB
 webhook over an open HTTP connection, verified, stored as a learning and a job in one commit, claimed under a lease,
 POSTed and completed; pacing is off. The peers' event is a call of their own enqueue. Each worker is a process with
-room for ten jobs; all POST to the same gateway. {setup}
+room for ten jobs; all POST to the same gateway.
 
 {near}
 
@@ -59,25 +59,14 @@ async def waits_ms(
     return took
 
 
-@contextlib.asynccontextmanager
-async def far(site: Site, round_trip_ms: float) -> AsyncIterator[Site]:
-    """Put a network between a worker and its database; none for 0."""
-    if not round_trip_ms:
-        yield site
-        return
-    async with module("bench.wire", site.dsn, str(round_trip_ms / 2000), home=site.home) as running:
-        yield replace(site, dsn=(await running.line("wire ")).removeprefix("wire ").strip())
-
-
 async def one_round(
     one: Contestant, site: Site, gateway: Sink, events: int, round_trip_ms: float
 ) -> list[tuple[float, float]]:
     """Measure one of them once, its worker and producer started for it and warm."""
-    async with (
-        far(site, round_trip_ms) as worker_site,
-        one.worker(worker_site, CONCURRENCY),
-        one.producer(site) as enqueue,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        worker_site = (await stack.enter_async_context(wire(site, round_trip_ms)))[0] if round_trip_ms else site
+        await stack.enter_async_context(one.worker(worker_site, CONCURRENCY))
+        enqueue = await stack.enter_async_context(one.producer(site))
         await waits_ms(gateway, enqueue, WARM, GAP_S)
         return await waits_ms(gateway, enqueue, events, FAR_GAP_S if round_trip_ms else GAP_S)
 
@@ -113,7 +102,6 @@ def bench(*, quick: bool) -> tuple[str, dict[str, object]]:
         events=events,
         floor=Floor.name,
         ours=Ours.name,
-        setup=setup(),
         near=table(names(contestants), near, HEADINGS, floor=Floor.name),
         far_ms=FAR_MS,
         far_rounds=len(away),
