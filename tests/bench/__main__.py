@@ -5,16 +5,29 @@ A name runs that part alone and keeps nothing; --quick takes fewer of everything
 
 import argparse
 
-from bench import crowd, drain, growth, idle, ingest, recovery, soak, timers, wake, wakes
-from bench.page import Part, keep, machine, write
+from bench import crowd, drain, growth, hostile, idle, ingest, plots, recovery, soak, stages, timers, wake, wakes
+from bench.machine import machine
+from bench.page import Part, keep, write
 
 PARTS = {
-    "wake": Part("From the enqueue to the gateway", wake.bench),
+    "wake": Part(
+        "From the enqueue to the gateway",
+        wake.bench,
+        plot=plots.latency,
+        seen="Milliseconds to the gateway's receipt, ours beside the floor and the peers",
+    ),
     "ingest": Part("Webhooks a second", ingest.bench),
     "drain": Part("A full queue", drain.bench),
-    "growth": Part("As the tables grow", growth.bench),
+    "growth": Part(
+        "As the tables grow",
+        growth.bench,
+        plot=plots.growth,
+        seen="Milliseconds for a claim over the number of rows",
+    ),
     "crowd": Part("Many daemons", crowd.bench),
+    "stages": Part("One event on its way", stages.bench),
     "idle": Part("Idle and small", idle.bench),
+    "hostile": Part("Slow attackers", hostile.bench),
     "wakes": Part("No lost wake", wakes.bench, long=True),
     "timers": Part("In time", timers.bench, long=True),
     "recovery": Part("How long a fault takes", recovery.bench, long=True),
@@ -36,9 +49,10 @@ def main() -> None:
         print(f"… {name}", flush=True)
         PARTS[name].run(quick=args.quick)
         print("\n".join(["", *PARTS[name].lines(), ""]), flush=True)
-    print(machine())
+    measured_on = machine()
+    print(measured_on)
     if not args.parts and not args.quick:
-        write(PARTS)
+        write(PARTS, measured_on)
         keep(PARTS)
 
 
