@@ -16,7 +16,7 @@ from bench.floor import OneInsert
 from bench.ingest import CONNECTIONS
 from bench.loops import run
 from bench.ours import Ours
-from bench.peers import peers
+from bench.peers import peers, receivers
 from bench.sink import Sink, sink
 from bench.stage import Site, module, output, percentile, server
 from bench.wake import CONCURRENCY, GAP_S, WARM, waits_ms
@@ -140,9 +140,10 @@ async def measure_crowd(server_dsn: str, home: Path, rounds: int, events: int, s
     return found
 
 
-async def measure_shared(server_dsn: str, home: Path, events: int) -> dict[str, dict[int, dict[str, float]]]:
-    """Measure one worker and several, ours and the peers."""
-    contestants: list[Contestant] = [Ours(), *peers()]
+async def measure_shared(
+    contestants: list[Contestant], server_dsn: str, home: Path, events: int
+) -> dict[str, dict[int, dict[str, float]]]:
+    """Measure one worker and several of each."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     async with sink(home) as gateway, installed(contestants, server_dsn, gateway.url, home) as sites:
         for one in contestants:
@@ -202,11 +203,12 @@ def vaults_table(found: dict[str, Rounds]) -> str:
 
 def bench(*, quick: bool) -> tuple[str, dict[str, object]]:
     """Measure all three, and write their tables."""
-    rounds, events, seconds, shared_events = (1, 40, 1.5, 20) if quick else (ROUNDS, EVENTS, SECONDS, SHARED_EVENTS)
+    rounds, events, seconds, shared_events = (1, 20, 1.0, 10) if quick else (ROUNDS, EVENTS, SECONDS, SHARED_EVENTS)
     with server() as server_dsn, tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         crowded = asyncio.run(measure_crowd(server_dsn, home, rounds, events, seconds))
-        together = asyncio.run(measure_shared(server_dsn, home, shared_events))
+        one_queue: list[Contestant] = [Ours(), *(receivers()[:1] if quick else peers())]
+        together = asyncio.run(measure_shared(one_queue, server_dsn, home, shared_events))
         vaults = asyncio.run(measure_vaults(server_dsn, home, rounds, seconds))
     text = ABOUT.format(
         listeners=LISTENERS,

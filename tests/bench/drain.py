@@ -63,7 +63,7 @@ async def measure(contestants: list[Contestant], rounds: int, jobs: int) -> Roun
 def bench(*, quick: bool) -> tuple[str, dict[str, object]]:
     """Measure, and write the table."""
     contestants: list[Contestant] = [Ours(), *peers()]
-    rounds, jobs = (2, 1000) if quick else (ROUNDS, JOBS)
+    rounds, jobs = (1, 500) if quick else (ROUNDS, JOBS)
     found = asyncio.run(measure(contestants, rounds, jobs))
     labels = {CEILING: f"{CEILING}, {CONCURRENCY} POSTs at a time"} | names(contestants)
     text = ABOUT.format(

@@ -113,7 +113,7 @@ def bench(*, quick: bool) -> str | tuple[str, dict[str, object]]:
     if shutil.which("slowhttptest") is None:
         return MISSING
     contestants: list[Contestant] = [OneInsert(), Ours()]
-    rounds, connections, seconds = (1, 1000, 3.0) if quick else (ROUNDS, CONNECTIONS, SECONDS)
+    rounds, connections, seconds = (1, 1000, 2.0) if quick else (ROUNDS, CONNECTIONS, SECONDS)
     found = asyncio.run(measure(contestants, rounds, connections, seconds))
     text = ABOUT.format(
         connections=connections,

@@ -14,8 +14,8 @@ from bench.wire import wire
 from sql.migrate import migrate
 
 SECONDS = 120.0
-QUICK_S = 20.0
-START_S = 6.0
+QUICK_S = 10.0
+START_S = 3.0
 ABOUT = """\
 A daemon and a vault that have nothing to do, over {seconds:g} s: default settings, the daemon's pacing off. What a
 Python of this version has resident with the libraries of either, and nothing else, stands beside it.

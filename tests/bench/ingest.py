@@ -54,7 +54,7 @@ async def measure(contestants: list[Contestant], rounds: int, seconds: float) ->
 def bench(*, quick: bool) -> tuple[str, dict[str, object]]:
     """Measure, and write the table."""
     contestants: list[Contestant] = [VerifyOnly(), Ours(), OneInsert(), *receivers()]
-    rounds, seconds = (2, 1.5) if quick else (ROUNDS, SECONDS)
+    rounds, seconds = (1, 1.5) if quick else (ROUNDS, SECONDS)
     found = asyncio.run(measure(contestants, rounds, seconds))
     text = ABOUT.format(
         connections=CONNECTIONS,

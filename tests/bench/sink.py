@@ -15,7 +15,7 @@ from bench.loops import run
 from bench.stage import module
 
 OK = b'{"ok":true,"mode":"now","eventOutcome":"queued"}'
-WAIT_S = 120.0
+WAIT_S = 600.0
 
 
 class Receipts:

@@ -17,7 +17,7 @@ from bench.wake import GAP_S, WARM
 from sql.migrate import migrate
 
 EVENTS = 340
-QUICK = 40
+QUICK = 25
 STAGES = {
     "sent → the batch's transaction begins (HTTP, signature, parsing, the way to Postgres)": ("sent", "began"),
     "→ committed and answered (both rows, commit, the way back)": ("began", "answered"),

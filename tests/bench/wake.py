@@ -93,7 +93,7 @@ async def measure(contestants: list[Contestant], rounds: int, events: int, round
 def bench(*, quick: bool) -> tuple[str, dict[str, object]]:
     """Measure near and far, and write both tables."""
     contestants: list[Contestant] = [Floor(), Ours(), *peers()]
-    rounds, events, far_events = (3, 40, 10) if quick else (ROUNDS, EVENTS, FAR_EVENTS)
+    rounds, events, far_events = (2, 25, 5) if quick else (ROUNDS, EVENTS, FAR_EVENTS)
     near = asyncio.run(measure(contestants, rounds, events, 0))
     away = asyncio.run(measure(contestants, 1 if quick else rounds, far_events, FAR_MS))
     text = ABOUT.format(
