@@ -17,6 +17,7 @@ from pgqueuer.queries import Queries
 from psycopg.conninfo import conninfo_to_dict
 
 BATCH = 100
+NAMES = {"host": "host", "port": "port", "user": "user", "password": "password", "dbname": "database"}
 ENTRYPOINT = "post"
 TEXT = str(WAKE["text"]).encode()
 
@@ -24,11 +25,7 @@ TEXT = str(WAKE["text"]).encode()
 def connected(dsn: str) -> contextlib.AbstractAsyncContextManager[asyncpg.Pool]:
     """Open its pool."""
     known = conninfo_to_dict(dsn)
-    place = {
-        name: known[key]
-        for key, name in {"host": "host", "port": "port", "user": "user", "dbname": "database"}.items()
-        if key in known
-    }
+    place = {name: known.get(key) for key, name in NAMES.items()}
     return asyncpg.create_pool(**place, min_size=POOL, max_size=POOL)
 
 

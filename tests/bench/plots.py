@@ -13,6 +13,7 @@ mpl.use("svg")
 mpl.rcParams.update({"svg.hashsalt": "agent-vault", "svg.fonttype": "none", "font.size": 9})
 OURS = "#2a6fdb"
 OTHERS = "#9aa5b1"
+COLOURS = (OURS, "#c2571a", "#6b7785", "#3f8f5b")
 BAR = 0.38
 
 
@@ -36,27 +37,20 @@ def _bars(axes: Axes, rounds: list[dict[str, dict[str, float]]]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel("ms to the gateway's receipt")
-    axes.margins(x=0.2)
+    axes.margins(x=0.3)
 
 
 def growth(figures: dict[str, Any], file: Path) -> None:
-    """Draw each queue's claim over the number of rows; an empty table stands at the left edge."""
+    """Draw each queue's claim over the sizes of its tables."""
     figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
-    sizes = [queued + done for queued, done in figures["sizes"]]
-    places = [max(size, 1) for size in sizes]
-    for name, rounds in figures["grown"].items():
-        colour = OURS if name == "Agent Vault" else None
+    labels = [f"{queued:,}\n{done:,}" if queued else "empty" for queued, done in figures["sizes"]]
+    for (name, rounds), colour in zip(figures["grown"].items(), COLOURS, strict=False):
         at = [*rounds[0]]
-        (line,) = axes.plot(
-            places, [median(rounds, one, "p99") for one in at], "o-", color=colour, label=f"{name}, p99"
-        )
-        axes.plot(
-            places, [median(rounds, one, "p50") for one in at], "o:", color=line.get_color(), label=f"{name}, p50"
-        )
-    axes.set_xscale("log")
-    axes.set_xticks(places, [f"{size:,}" if size else "empty" for size in sizes])
+        for percentile, style in (("p99", "o-"), ("p50", "o:")):
+            values = [median(rounds, one, percentile) for one in at]
+            axes.plot(labels, values, style, color=colour, label=f"{name}, {percentile}")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("rows, queued and done")
+    axes.set_xlabel("jobs queued, and done")
     axes.set_ylabel("ms for a claim of ten")
     axes.legend(fontsize=7)
     _save(figure, file)
