@@ -4,6 +4,7 @@ SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/ready
+BENCH := $(VENV)/bench
 
 .PHONY: up test lint bench docs clean setup
 
@@ -16,8 +17,8 @@ test: setup        ## every test that this machine can run
 lint: setup        ## style, types and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: setup       ## measured side by side in one run; ARGS="latency", "soak" … for one part, "--quick" for a look
-	@PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+bench: $(BENCH)    ## measured beside its peers in one run; QUICK=1 for a look, ARGS="wake drain" for some parts
+	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
 docs: setup        ## the documentation, built into site/
 	@$(BIN)/python -m pip install -q mkdocs && $(BIN)/mkdocs build --strict
@@ -39,4 +40,13 @@ $(READY): pyproject.toml sql/version.py
 	echo "setting up $(VENV) with $$($$found --version)"; \
 	rm -rf $(VENV) && $$found -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[embedded,test]'
+	@touch $@
+
+# the peers of the bench; those in npm are left out where there is no npm
+$(BENCH): $(READY) pyproject.toml tests/bench/node/package.json
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[embedded,test,bench]'
+	@if command -v npm >/dev/null 2>&1; then \
+	  mkdir -p $(VENV)/node && cp tests/bench/node/package.json $(VENV)/node/ && \
+	  npm install --prefix $(VENV)/node --silent --no-fund --no-audit; \
+	else echo "no npm here: graphile-worker and pg-boss are left out of the bench" >&2; fi
 	@touch $@
