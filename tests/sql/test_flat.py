@@ -26,7 +26,8 @@ CALLS: dict[str, tuple[str, Callable[[list[uuid.UUID]], list[Any]], int]] = {
     "retry": ("retry_jobs(%s, array_fill(1, '{20}'), 0, 'no', '{}')", lambda ids: [ids], 2),
     "release": ("release_jobs(%s, array_fill(1, '{20}'), 0, 'no')", lambda ids: [ids], 2),
     "extend": ("extend_jobs('mac/1', %s, array_fill(1, '{20}'), 60)", lambda ids: [ids], 2),
-    "list jobs": ("list_jobs('queued', null, 'default', null, null, null, 20)", lambda _: [], 2),
+    "list queued": ("list_jobs('queued', null, 'default', null, null, null, 20)", lambda _: [], 2),
+    "list done": ("list_jobs('done', null, null, null, null, null, 20)", lambda _: [], 2),
     "list events": ("list_events('{default}', '-infinity', true, 20)", lambda _: [], 3),
 }
 # what a daemon calls for every job; each is planned once a session
