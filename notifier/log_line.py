@@ -1,16 +1,22 @@
 """One event as one line: pure functions from fields to text, which no value can break."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
+from types import NoneType
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
+SIMPLE: Final = frozenset({str, int, bool, NoneType, UUID})  # what msgspec says as plain() and json do
 HIDDEN: Final = "***"
 NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 SECRET_KEY: Final = re.compile(
@@ -35,7 +41,10 @@ def as_json(fields: Mapping[str, object]) -> str:
     """Render strict ASCII JSON, `time`, `level` and `event` first; what JSON cannot say becomes text."""
     ordered = {"time": None, "level": None, "event": None, **fields}
     ordered["event"] = text(ordered["event"])
-    line = _dumped(ordered) or _dumped({text(key): _sayable(value) for key, value in ordered.items()})
+    line = _quickly(ordered) or _dumped(ordered)
+    line = line or _dumped({text(key): _sayable(value) for key, value in ordered.items()})
+    if line.isascii():
+        return line
     # Escaped as it is, half a surrogate pair would be JSON that strict readers refuse: it becomes '?'.
     return NOT_ASCII.sub(lambda run: json.dumps(run[0].encode("utf-8", "replace").decode())[1:-1], line)
 
@@ -69,7 +78,7 @@ def plain(value: object) -> object:
 
 
 def _hide(key: str, value: object, depth: int) -> object:
-    if SECRET_KEY.search(text(key)):
+    if _names_secret(text(key)):
         return HIDDEN
     if not depth or not isinstance(value, dict):
         return value
@@ -78,10 +87,25 @@ def _hide(key: str, value: object, depth: int) -> object:
     return HIDDEN
 
 
+@lru_cache(1024)
+def _names_secret(key: str) -> bool:
+    return SECRET_KEY.search(key) is not None
+
+
+def _quickly(fields: Mapping[str, object]) -> str:
+    """Render what nearly all events are made of; anything else is left to the slower way."""
+    for value in fields.values():
+        if type(value) not in SIMPLE and not (type(value) is float and math.isfinite(value)):
+            return ""
+    with suppress(Exception):
+        return msgspec.json.encode(fields).decode()
+    return ""
+
+
 def _dumped(value: object) -> str:
     # A cycle, NaN, a key that is no text, a mapping that raises: whatever it is, the caller's work goes on.
     with suppress(Exception):
-        return json.dumps(value, default=plain, allow_nan=False, ensure_ascii=False)
+        return json.dumps(value, default=plain, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return ""
 
 

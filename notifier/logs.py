@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -48,7 +49,7 @@ def _steps(*, terminal: bool) -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="time"),
+        _stamp,
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         lambda _logger, _method, event: log_line.hide_keys(event),
@@ -61,6 +62,11 @@ def _colour() -> list[Processor]:
     # The default formatter shows the values of local variables, secrets among them, where Rich is installed.
     show = ConsoleRenderer(colors=True, timestamp_key="time", exception_formatter=plain_traceback)
     return [lambda _logger, _method, event: log_line.as_shown(event), show]
+
+
+def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["time"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    return event
 
 
 def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
