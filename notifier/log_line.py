@@ -25,15 +25,22 @@ SECRET_KEY: Final = re.compile(
 SECRET_TEXT: Final = re.compile(
     r"""(://[^/\s:@"]*:)(?!password@)[^/\s@"]+(?=@)|(password=|bearer )[^\s"'\\]+""", re.IGNORECASE
 )  # the password of a URL (not the word itself, as in an example), of a connection string, and a bearer token
+SECRET_MARKS: Final = ("://", "password=", "bearer ")  # how it begins, which hardly any line has
 
 
 def hide_keys(fields: Mapping[str, object], depth: int = 3) -> dict[str, object]:
     """Blank the values whose key names a secret, also in dicts within, `depth` levels down."""
-    return {key: _hide(key, value, depth) for key, value in fields.items()}
+    return {
+        key: HIDDEN if _names_secret(key) else _without_secrets(value, depth) if isinstance(value, dict) else value
+        for key, value in fields.items()
+    }
 
 
 def hide_text(line: str) -> str:
     """Blank what has the shape of a password or a bearer token anywhere in a finished line."""
+    folded = line.lower()
+    if line.isascii() and not any(mark in folded for mark in SECRET_MARKS):
+        return line
     return SECRET_TEXT.sub(lambda found: (found[1] or found[2]) + HIDDEN, line)
 
 
@@ -56,8 +63,10 @@ def as_shown(fields: Mapping[str, object]) -> dict[str, object]:
 
 def text(value: object) -> str:
     """Return text as it is and the repr of all else, even of what has none."""
+    if isinstance(value, str):
+        return value
     with suppress(Exception):
-        return value if isinstance(value, str) else repr(value)
+        return repr(value)
     return f"<{type(value).__name__} without a repr>"
 
 
@@ -77,10 +86,8 @@ def plain(value: object) -> object:
     return text(value)
 
 
-def _hide(key: str, value: object, depth: int) -> object:
-    if _names_secret(text(key)):
-        return HIDDEN
-    if not depth or not isinstance(value, dict):
+def _without_secrets(value: dict[str, object], depth: int) -> object:
+    if not depth:
         return value
     with suppress(Exception):  # a dict that another thread fills meanwhile
         return hide_keys(value, depth - 1)
@@ -88,8 +95,8 @@ def _hide(key: str, value: object, depth: int) -> object:
 
 
 @lru_cache(1024)
-def _names_secret(key: str) -> bool:
-    return SECRET_KEY.search(key) is not None
+def _names_secret(key: object) -> bool:
+    return SECRET_KEY.search(text(key)) is not None
 
 
 def _quickly(fields: Mapping[str, object]) -> str:

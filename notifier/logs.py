@@ -30,10 +30,11 @@ def open_logs(*, level: str = "info", fd: int = STDOUT) -> Iterator[None]:
     threshold = logging.getLevelNamesMapping()[level.upper()]
     steps = _steps(terminal=os.isatty(fd))
     pipe = LogPipe(fd, lambda count: _line(steps, "warning", {"event": "logs_dropped", "count": count}))
+    sink = SimpleNamespace(**dict.fromkeys(METHODS, pipe.write))
     structlog.configure(
         processors=steps,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *_: SimpleNamespace(**dict.fromkeys(METHODS, pipe.write)),
+        logger_factory=lambda *_: sink,
     )
     adopt_logging(threshold)
     adopt_exceptions()
@@ -47,7 +48,6 @@ def open_logs(*, level: str = "info", fd: int = STDOUT) -> Iterator[None]:
 def _steps(*, terminal: bool) -> list[Processor]:
     """List what happens to an event on its way from the caller to bytes."""
     return [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         _stamp,
         structlog.processors.StackInfoRenderer(),
@@ -65,7 +65,7 @@ def _colour() -> list[Processor]:
 
 
 def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    event["time"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    event["time"] = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
     return event
 
 

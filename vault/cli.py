@@ -30,7 +30,7 @@ from vault.embedded import EmbeddedError
 from vault.jobs_cli import add_jobs
 from vault.logins_cli import add_grant, add_revoke
 from vault.sender import SendFailed
-from vault.serve import ListenError, serve
+from vault.serve import ListenError, fast_loop, serve
 from vault.up import UpError
 
 CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a supervisor need not try again
@@ -169,7 +169,8 @@ def _serve(args: argparse.Namespace) -> int:
         try:
             chosen = settings.load(args.config, host=args.host, port=args.port)
             with open_logs(level=chosen.log_level):
-                asyncio.run(serve(chosen))
+                with asyncio.Runner(loop_factory=fast_loop()) as runner:
+                    runner.run(serve(chosen))
         except (SettingsError, SchemaTooOldError, ListenError) as error:
             if sys.stdout.isatty():
                 raise
