@@ -48,17 +48,23 @@ async def record_events(
     events: Sequence[NewEvent],
     *,
     ages_s: Callable[[], Sequence[float]] | None = None,
+    wake: Sequence[str] | None = (),
     deadline_s: float | None = None,
 ) -> list[Recorded]:
     """Store a batch of events in one commit, within the session's deadline or another; answer for each, in order.
 
     `ages_s` gives the seconds since the receipt of each when the statement goes out: the session may make it wait.
+    `wake` are queues whose daemons are woken besides the batch's own; None wakes nobody: the caller owes it to them.
     """
     rows = await session.fetch(
         "select event_id, learning_id, job_id, duplicate, refused"
         # in binary: as text a body is twice as long, and an array is written and read character by character
-        " from agent_vault.record_events(%b, %b, %b, %b, %b, %b, %b, %b, %b)",
-        lambda: [*_columns(events), list(ages_s()) if ages_s else [0.0] * len(events)],
+        " from agent_vault.record_batch(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        lambda: [
+            *_columns(events),
+            list(ages_s()) if ages_s else [0.0] * len(events),
+            None if wake is None else list(wake),
+        ],
         deadline_s=deadline_s,
     )
     return [Recorded(*row) for row in rows]

@@ -168,9 +168,8 @@ def _serve(args: argparse.Namespace) -> int:
     with open_logs():
         try:
             chosen = settings.load(args.config, host=args.host, port=args.port)
-            with open_logs(level=chosen.log_level):
-                with asyncio.Runner(loop_factory=fast_loop()) as runner:
-                    runner.run(serve(chosen))
+            with open_logs(level=chosen.log_level), asyncio.Runner(loop_factory=fast_loop()) as runner:
+                runner.run(serve(chosen))
         except (SettingsError, SchemaTooOldError, ListenError) as error:
             if sys.stdout.isatty():
                 raise

@@ -1,9 +1,11 @@
 """The micro-batching writer: many requests, one commit, each acknowledged after it."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random
@@ -15,6 +17,7 @@ from vault.circuit import Circuit
 from vault.room import BYTES, Room
 from vault.spool_file import SpoolError
 from vault.spooler import Spooled, Spooler
+from vault.wakes import Wakes
 
 BATCH = 50
 BATCH_BYTES = BYTES  # a batch stands in memory several times on its way
@@ -22,6 +25,7 @@ COMMIT_S = 3.0  # Composio's patience is not known
 DEADLINE_S = 10.0
 BYTES_A_SECOND = 1024 * 1024  # what a commit may be slower by: large bodies take long, on a slow line above all
 DISK_S = 10.0
+WAKE_S = 1.0
 
 
 class StorageAwayError(Exception):
@@ -51,6 +55,7 @@ class Inbox:
         self._room = Room()
         self._queue: deque[_Waiting] = deque()
         self._news = asyncio.Event()
+        self._wakes = Wakes()
 
     async def store(self, event: NewEvent) -> Recorded | Spooled:
         """Return when the event is committed, or on this machine's disk. Raises StorageAwayError."""
@@ -99,10 +104,14 @@ class Inbox:
             raise StorageAwayError(f"the disk did not take it within {DISK_S:.0f} s") from None
 
     async def write(self) -> None:
-        """Commit batch after batch; only cancelling ends it."""
+        """Commit batch after batch, and wake the daemons that these did not; only cancelling ends it."""
         while True:
-            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._wakes.due_s(time.monotonic())):
+                    await self._news.wait()
             batch = self._next_batch()
+            if not batch:
+                await self._wake()
             try:
                 if waiting := [one for one in batch if not one.stored.done()]:
                     await self._commit(waiting)
@@ -123,24 +132,42 @@ class Inbox:
             self._news.clear()
         return batch
 
+    async def _wake(self) -> None:
+        """Wake whom the latest commits did not. What fails is tried again; besides, a daemon looks every 5 s."""
+        owed = sorted(self._wakes.owed)
+        try:
+            await record_events(self._session, [], wake=owed, deadline_s=WAKE_S)
+        except psycopg.Error:
+            self._wakes.failed(time.monotonic(), WAKE_S)
+        else:
+            self._wakes.woke(owed, time.monotonic())
+
     async def _commit(self, batch: list[_Waiting]) -> None:
         began = time.monotonic()
         body_bytes = sum(len(one.event.body) for one in batch)
+        queues = {one.event.queue for one in batch}
+        wake = sorted(self._wakes.owed) if self._wakes.at_once(queues, began) else None
+        if wake is None:
+            self._wakes.owed |= queues  # before the try: a commit whose answer is lost wakes nobody when it is repeated
+        deadline_s = DEADLINE_S + body_bytes / BYTES_A_SECOND
         try:
-            recorded: list[Recorded] = await _retried()(self._record, batch, DEADLINE_S + body_bytes / BYTES_A_SECOND)
+            recorded: list[Recorded] = await _retried()(self._record, batch, wake, deadline_s)
         except psycopg.Error as error:
             self._circuit.trip(one_line(error))
             for waiting in batch:
                 _answer(waiting, StorageAwayError(one_line(error)))
         else:
+            if wake is not None:
+                self._wakes.woke([*wake, *queues], began)
             if time.monotonic() - began < _patience_s(body_bytes):
                 self._circuit.mend()
             for waiting, answer in zip(batch, recorded, strict=True):
                 _answer(waiting, answer)
 
-    async def _record(self, batch: list[_Waiting], deadline_s: float) -> list[Recorded]:
+    async def _record(self, batch: list[_Waiting], wake: list[str] | None, deadline_s: float) -> list[Recorded]:
         events = [waiting.event for waiting in batch]
-        return await record_events(self._session, events, ages_s=lambda: _ages_s(batch), deadline_s=deadline_s)
+        ages_s = partial(_ages_s, batch)
+        return await record_events(self._session, events, ages_s=ages_s, wake=wake, deadline_s=deadline_s)
 
 
 def _patience_s(waiting_bytes: int) -> float:
