@@ -1,16 +1,22 @@
 """One event as one line: pure functions from fields to text, which no value can break."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
+from types import NoneType
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
+SIMPLE: Final = frozenset({str, int, bool, NoneType, UUID})  # what msgspec says as plain() and json do
 HIDDEN: Final = "***"
 NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 SECRET_KEY: Final = re.compile(
@@ -19,15 +25,22 @@ SECRET_KEY: Final = re.compile(
 SECRET_TEXT: Final = re.compile(
     r"""(://[^/\s:@"]*:)(?!password@)[^/\s@"]+(?=@)|(password=|bearer )[^\s"'\\]+""", re.IGNORECASE
 )  # the password of a URL (not the word itself, as in an example), of a connection string, and a bearer token
+SECRET_MARKS: Final = ("://", "password=", "bearer ")  # how it begins, which hardly any line has
 
 
 def hide_keys(fields: Mapping[str, object], depth: int = 3) -> dict[str, object]:
     """Blank the values whose key names a secret, also in dicts within, `depth` levels down."""
-    return {key: _hide(key, value, depth) for key, value in fields.items()}
+    return {
+        key: HIDDEN if _names_secret(key) else _without_secrets(value, depth) if isinstance(value, dict) else value
+        for key, value in fields.items()
+    }
 
 
 def hide_text(line: str) -> str:
     """Blank what has the shape of a password or a bearer token anywhere in a finished line."""
+    folded = line.lower()
+    if line.isascii() and not any(mark in folded for mark in SECRET_MARKS):
+        return line
     return SECRET_TEXT.sub(lambda found: (found[1] or found[2]) + HIDDEN, line)
 
 
@@ -35,7 +48,10 @@ def as_json(fields: Mapping[str, object]) -> str:
     """Render strict ASCII JSON, `time`, `level` and `event` first; what JSON cannot say becomes text."""
     ordered = {"time": None, "level": None, "event": None, **fields}
     ordered["event"] = text(ordered["event"])
-    line = _dumped(ordered) or _dumped({text(key): _sayable(value) for key, value in ordered.items()})
+    line = _quickly(ordered) or _dumped(ordered)
+    line = line or _dumped({text(key): _sayable(value) for key, value in ordered.items()})
+    if line.isascii():
+        return line
     # Escaped as it is, half a surrogate pair would be JSON that strict readers refuse: it becomes '?'.
     return NOT_ASCII.sub(lambda run: json.dumps(run[0].encode("utf-8", "replace").decode())[1:-1], line)
 
@@ -47,8 +63,10 @@ def as_shown(fields: Mapping[str, object]) -> dict[str, object]:
 
 def text(value: object) -> str:
     """Return text as it is and the repr of all else, even of what has none."""
+    if isinstance(value, str):
+        return value
     with suppress(Exception):
-        return value if isinstance(value, str) else repr(value)
+        return repr(value)
     return f"<{type(value).__name__} without a repr>"
 
 
@@ -68,20 +86,33 @@ def plain(value: object) -> object:
     return text(value)
 
 
-def _hide(key: str, value: object, depth: int) -> object:
-    if SECRET_KEY.search(text(key)):
-        return HIDDEN
-    if not depth or not isinstance(value, dict):
+def _without_secrets(value: dict[str, object], depth: int) -> object:
+    if not depth:
         return value
     with suppress(Exception):  # a dict that another thread fills meanwhile
         return hide_keys(value, depth - 1)
     return HIDDEN
 
 
+@lru_cache(1024)
+def _names_secret(key: object) -> bool:
+    return SECRET_KEY.search(text(key)) is not None
+
+
+def _quickly(fields: Mapping[str, object]) -> str:
+    """Render what nearly all events are made of; anything else is left to the slower way."""
+    for value in fields.values():
+        if type(value) not in SIMPLE and not (type(value) is float and math.isfinite(value)):
+            return ""
+    with suppress(Exception):
+        return msgspec.json.encode(fields).decode()
+    return ""
+
+
 def _dumped(value: object) -> str:
     # A cycle, NaN, a key that is no text, a mapping that raises: whatever it is, the caller's work goes on.
     with suppress(Exception):
-        return json.dumps(value, default=plain, allow_nan=False, ensure_ascii=False)
+        return json.dumps(value, default=plain, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return ""
 
 

@@ -5,6 +5,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import SimpleQueue
@@ -12,6 +13,7 @@ from typing import Final
 
 ROOM_BYTES: Final = 4 * 1024 * 1024
 FLUSH_S: Final = 1.0
+GATHER_S: Final = 0.01
 RETRY_S: Final = 1.0
 NO_READER: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EBADF, errno.EIO})
 
@@ -25,8 +27,10 @@ class LogPipe:
         self._fd = _copied(fd)
         self._dropped_line = dropped_line
         # A destructor can log in the middle of a write, on the same thread: the queue must be the one that
-        # may be entered twice (SimpleQueue), and so must the lock.
-        self._queue: SimpleQueue[bytes | threading.Event] = SimpleQueue()
+        # may be entered twice (a deque, a SimpleQueue), and so must the lock.
+        self._queue: deque[bytes | threading.Event] = deque()
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._is_woken = False
         self._lock = threading.RLock()
         self._queued_bytes = 0
         self._dropped = 0
@@ -41,27 +45,38 @@ class LogPipe:
                 self._dropped += 1
                 return
             self._queued_bytes += len(line)
-        self._queue.put(line)
+        self._put(line)
 
     def flush(self) -> None:
         """Wait a second at most until all that is queued is written; after one wait in vain, wait no more."""
         written = threading.Event()
-        self._queue.put(written)
+        self._put(written)
         if not written.wait(self._patience_s):
             self._patience_s = 0.0
 
+    def _put(self, item: bytes | threading.Event) -> None:
+        self._queue.append(item)
+        if not self._is_woken:
+            self._is_woken = True
+            self._wakes.put(None)
+
     def _write_batches(self) -> None:
-        for batch in self._batches():
-            self._write_all(batch)
-            with self._lock:
-                self._queued_bytes -= len(batch)
-            if self._queue.empty():
-                self._own_up()
+        while True:
+            self._wakes.get()
+            # A thread that woke for every line would take the interpreter away from the work that often.
+            time.sleep(GATHER_S)
+            self._is_woken = False  # before the look: what comes during it must wake again
+            for batch in self._batches():
+                self._write_all(batch)
+                with self._lock:
+                    self._queued_bytes -= len(batch)
+            self._own_up()
 
     def _batches(self) -> Iterator[bytes]:
+        """Yield what is queued, until nothing is."""
         batch = b""
-        while True:
-            item = self._queue.get()
+        while self._queue:
+            item = self._queue.popleft()
             line = item if isinstance(item, bytes) else b""
             # PIPE_BUF, because only so much is written in one piece: programs that share a pipe do not cut
             # each other's lines.
@@ -69,11 +84,10 @@ class LogPipe:
                 yield batch
                 batch = b""
             batch += line
-            if batch and self._queue.empty():
-                yield batch
-                batch = b""
             if isinstance(item, threading.Event):
                 item.set()
+        if batch:
+            yield batch
 
     def _own_up(self) -> None:
         with self._lock:

@@ -16,10 +16,7 @@ EVENT_NAMESPACE = UUID("6f1c3f0e-6e1b-5d0a-9f0c-2d9a4b7c8e11")
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """A verified delivery on its way into the database; `age_s` is the seconds since its receipt.
-
-    `as_json` says whether the body may stand in metadata as jsonb.
-    """
+    """A verified delivery on its way into the database; `as_json`: its body may stand in metadata as jsonb."""
 
     event_id: str
     type: str
@@ -28,7 +25,6 @@ class NewEvent:
     learning: str
     body: bytes
     as_json: bool
-    age_s: float = 0.0
 
     @property
     def learning_id(self) -> UUID:
@@ -48,16 +44,27 @@ class Recorded:
 
 
 async def record_events(
-    session: Session, events: Sequence[NewEvent] | Callable[[], Sequence[NewEvent]], *, deadline_s: float | None = None
+    session: Session,
+    events: Sequence[NewEvent],
+    *,
+    ages_s: Callable[[], Sequence[float]] | None = None,
+    wake: Sequence[str] | None = (),
+    deadline_s: float | None = None,
 ) -> list[Recorded]:
     """Store a batch of events in one commit, within the session's deadline or another; answer for each, in order.
 
-    A function gives the events with the age that each has when the statement goes out: the session may make it wait.
+    `ages_s` gives the seconds since the receipt of each when the statement goes out: the session may make it wait.
+    `wake` are queues whose daemons are woken besides the batch's own; None wakes nobody: the caller owes it to them.
     """
     rows = await session.fetch(
         "select event_id, learning_id, job_id, duplicate, refused"
-        " from agent_vault.record_events(%s, %s, %s, %s, %s, %s, %b, %s, %s)",  # as text a body is twice as long
-        lambda: _columns(events() if callable(events) else events),
+        # in binary: as text a body is twice as long, and an array is written and read character by character
+        " from agent_vault.record_batch(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
+        lambda: [
+            *_columns(events),
+            list(ages_s()) if ages_s else [0.0] * len(events),
+            None if wake is None else list(wake),
+        ],
         deadline_s=deadline_s,
     )
     return [Recorded(*row) for row in rows]
@@ -73,7 +80,6 @@ def _columns(events: Sequence[NewEvent]) -> list[list[Any]]:
         [event.learning for event in events],
         [event.body for event in events],
         [event.as_json for event in events],
-        [event.age_s for event in events],
     ]
 
 

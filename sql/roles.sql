@@ -13,8 +13,8 @@ declare
 begin
   for v_kind in
     select * from (values
-      ('server', array['schema_version', 'record_events', 'list_learnings', 'search_learnings', 'get_learning',
-        'read_event', 'handle_event', 'handle_events', 'sweep_learnings', 'prune_jobs', 'prune_learnings',
+      ('server', array['schema_version', 'record_events', 'record_batch', 'list_learnings', 'search_learnings',
+        'get_learning', 'read_event', 'handle_event', 'handle_events', 'sweep_learnings', 'prune_jobs', 'prune_learnings',
         'claim_next_job', 'complete_job(uuid, text, text)']),
       ('daemon', array['schema_version', 'pulse', 'take_name', 'keep_name', 'leave_name', 'claim_jobs',
         'release_unheld', 'extend_jobs', 'complete_job(uuid, integer, jsonb, double precision)', 'complete_jobs',

@@ -18,7 +18,7 @@ from vault.failures import Failures
 from vault.health import Health
 from vault.housekeeping import Housekeeping
 from vault.inbox import Inbox
-from vault.keys import CIRCUIT, CLOCK, FAILURES, HEALTH, INBOX, JOBS, LEARNINGS, SETTINGS, SPOOLER
+from vault.keys import CIRCUIT, CLOCK, FAILURES, HEALTH, INBOX, JOBS, LEARNINGS, ROUTES, SETTINGS, SPOOLER
 from vault.settings import VaultSettings
 from vault.spooler import Spooler
 from vault.webhook import receive
@@ -43,6 +43,7 @@ def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> w
             cors.add_route(app.router, method, prefix + path, api.guarded(handler), settings.cors_origins)
     app.router.add_get("/livez", live)
     app.router.add_get("/readyz", ready)
+    app[ROUTES] = frozenset((one.method, one.resource.canonical) for one in app.router.routes() if one.resource)
     app.cleanup_ctx.append(run_parts)
     return app
 

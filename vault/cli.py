@@ -30,7 +30,7 @@ from vault.embedded import EmbeddedError
 from vault.jobs_cli import add_jobs
 from vault.logins_cli import add_grant, add_revoke
 from vault.sender import SendFailed
-from vault.serve import ListenError, serve
+from vault.serve import ListenError, fast_loop, serve
 from vault.up import UpError
 
 CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a supervisor need not try again
@@ -177,10 +177,10 @@ def _serve(args: argparse.Namespace) -> int:
     with open_logs():
         try:
             chosen = settings.load(args.config, host=args.host, port=args.port)
-            with open_logs(level=chosen.log_level):
+            with open_logs(level=chosen.log_level), asyncio.Runner(loop_factory=fast_loop()) as runner:
                 for note in settings.mistyped_names():
                     structlog.get_logger().warning("setting_ignored", note=note)
-                asyncio.run(serve(chosen))
+                runner.run(serve(chosen))
         except (SettingsError, SchemaTooOldError, ListenError) as error:
             if sys.stdout.isatty():
                 raise

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from vault.guest import guest_of, refusal
+from vault.keys import ROUTES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -47,9 +48,4 @@ def _closing(status: HTTPStatus) -> web.Response:
 
 def _is_known(request: web.Request) -> bool:
     """Tell whether there is such a route; not as the router does, to whom `/a%62c` is `/abc`."""
-    path = request.raw_path.partition("?")[0]
-    return any(
-        path == route.resource.canonical and request.method == route.method
-        for route in request.app.router.routes()
-        if route.resource is not None
-    )
+    return (request.method, request.raw_path.partition("?")[0]) in request.app[ROUTES]

@@ -4,14 +4,13 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import psycopg
 import structlog
 
 from notifier.backoff import full_jitter_s
 from notifier.complaint import Complaint, one_line
-from sql.learnings import NewEvent, Recorded, record_events
+from sql.learnings import Recorded, record_events
 from sql.session import Session
 from vault.circuit import Circuit
 from vault.spool import Kept, Spool
@@ -83,7 +82,8 @@ class Drain:
     async def _record(self, batch: Sequence[Kept]) -> list[Recorded]:
         body_bytes = sum(len(one.event.body) for one in batch)
         deadline_s = DEADLINE_S + body_bytes / BYTES_A_SECOND
-        return await record_events(self._session, lambda: _aged(batch), deadline_s=deadline_s)
+        events = [one.event for one in batch]
+        return await record_events(self._session, events, ages_s=lambda: _ages_s(batch), deadline_s=deadline_s)
 
     async def _settle(self, spool: Spool, batch: Sequence[Kept], answers: Sequence[Recorded]) -> None:
         refused: dict[str, str] = {}
@@ -138,7 +138,7 @@ class Drain:
         await asyncio.sleep(full_jitter_s(self._failures, first_s=0.1, cap_s=5.0))
 
 
-def _aged(batch: Sequence[Kept]) -> list[NewEvent]:
-    """Return the events as old as they are by now; a clock that went back makes none younger than that."""
+def _ages_s(batch: Sequence[Kept]) -> list[float]:
+    """Return how old each is by now, in seconds; a clock that went back makes none younger than that."""
     now = time.time()
-    return [replace(one.event, age_s=max(0.0, now - one.received_at)) for one in batch]
+    return [max(0.0, now - one.received_at) for one in batch]

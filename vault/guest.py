@@ -5,7 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -28,12 +28,12 @@ class Guest(web.RequestHandler):
         self._head_s = head_s
         self._timer: asyncio.TimerHandle | None = None
         self._answering = False
-        self._connection: asyncio.BaseTransport | None = None
+        self._connection: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
         super().connection_made(transport)
-        self._connection = transport
+        self._connection = cast("asyncio.Transport", transport)  # uvloop's is none by its class, and has all of it
         self._expect_head()
         self._gate.enter(self)
 
@@ -75,7 +75,7 @@ class Guest(web.RequestHandler):
 
     def drop(self) -> None:
         """Close it at once, whatever was to be sent: who does not read its answer must not stay either."""
-        if isinstance(self._connection, asyncio.Transport):
+        if self._connection is not None:
             self._connection.abort()
 
     def handle_error(

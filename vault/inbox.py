@@ -1,8 +1,11 @@
 """The micro-batching writer: many requests, one commit, each acknowledged after it."""
 
 import asyncio
+import contextlib
 import time
-from dataclasses import dataclass, field, replace
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random
@@ -11,14 +14,18 @@ from notifier.complaint import one_line
 from sql.learnings import NewEvent, Recorded, record_events
 from sql.session import Session
 from vault.circuit import Circuit
+from vault.room import BYTES, Room
 from vault.spool_file import SpoolError
 from vault.spooler import Spooled, Spooler
+from vault.wakes import Wakes
 
 BATCH = 50
-BATCH_BYTES = 16 * 1024 * 1024  # a batch stands in memory several times on its way
-WAITING = 1000
+BATCH_BYTES = BYTES  # a batch stands in memory several times on its way
 COMMIT_S = 3.0  # Composio's patience is not known
+DEADLINE_S = 10.0
+BYTES_A_SECOND = 1024 * 1024  # what a commit may be slower by: large bodies take long, on a slow line above all
 DISK_S = 10.0
+WAKE_S = 1.0
 
 
 class StorageAwayError(Exception):
@@ -30,10 +37,8 @@ class _Waiting:
     """An event and the request that waits for its commit."""
 
     event: NewEvent
-    received_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-    stored: asyncio.Future[Recorded | StorageAwayError] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    received_at: float
+    stored: asyncio.Future[Recorded | StorageAwayError]
 
 
 class Inbox:
@@ -47,11 +52,15 @@ class Inbox:
         self._session = session
         self._circuit = circuit or Circuit()
         self._spooler = spooler
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING)
+        self._room = Room()
+        self._queue: deque[_Waiting] = deque()
+        self._news = asyncio.Event()
+        self._wakes = Wakes()
 
     async def store(self, event: NewEvent) -> Recorded | Spooled:
         """Return when the event is committed, or on this machine's disk. Raises StorageAwayError."""
-        waiting = _Waiting(event)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(event, loop.time(), loop.create_future())
         if self._spooler is None:
             return await self._recorded(waiting)
         if self._circuit.closed:
@@ -62,19 +71,26 @@ class Inbox:
         return await self._spooled(waiting, self._spooler)
 
     async def _recorded(self, waiting: _Waiting) -> Recorded:
+        if not self._room.take(len(waiting.event.body)):
+            raise StorageAwayError(f"{self._room} for the database")
+        self._queue.append(waiting)
+        self._news.set()
+        # a timer of its own, since asyncio.wait and asyncio.timeout cost several times as much
+        patience = asyncio.get_running_loop().call_later(_patience_s(self._room.all_bytes), self._give_up, waiting)
         try:
-            self._queue.put_nowait(waiting)
-        except asyncio.QueueFull:
-            raise StorageAwayError(f"{WAITING} events wait for the database") from None
-        await asyncio.wait([waiting.stored], timeout=COMMIT_S)
-        if not waiting.stored.done():
-            waiting.stored.cancel()  # what the writer has not taken up yet, it need not
-            self._circuit.trip(f"no commit within {COMMIT_S:.0f} s")
-            raise StorageAwayError(f"no commit within {COMMIT_S:.0f} s")
-        answer = waiting.stored.result()
+            answer = await waiting.stored
+        finally:
+            patience.cancel()
         if isinstance(answer, StorageAwayError):
             raise answer
         return answer
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        """Wait for it no longer; what the writer has not taken up yet, it need not."""
+        waited_s = asyncio.get_running_loop().time() - waiting.received_at
+        if not waiting.stored.done():
+            self._circuit.trip(f"no commit within {waited_s:.0f} s")
+            waiting.stored.set_result(StorageAwayError(f"no commit within {waited_s:.0f} s"))
 
     @staticmethod
     async def _spooled(waiting: _Waiting, spooler: Spooler) -> Spooled:
@@ -88,40 +104,81 @@ class Inbox:
             raise StorageAwayError(f"the disk did not take it within {DISK_S:.0f} s") from None
 
     async def write(self) -> None:
-        """Commit batch after batch; only cancelling ends it."""
+        """Commit batch after batch, and wake the daemons that these did not; only cancelling ends it."""
         while True:
-            batch = [await self._queue.get()]
-            while not self._queue.empty() and not _is_full(batch):
-                batch.append(self._queue.get_nowait())
-            if batch := [waiting for waiting in batch if not waiting.stored.cancelled()]:
-                await self._commit(batch)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._wakes.due_s(time.monotonic())):
+                    await self._news.wait()
+            batch = self._next_batch()
+            if not batch:
+                await self._wake()
+            try:
+                if waiting := [one for one in batch if not one.stored.done()]:
+                    await self._commit(waiting)
+            finally:
+                for one in batch:
+                    self._room.leave(len(one.event.body))
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Take what waits, up to so many events and bytes; a larger one goes alone."""
+        batch: list[_Waiting] = []
+        room_bytes = BATCH_BYTES
+        while self._queue and len(batch) < BATCH:
+            room_bytes -= len(self._queue[0].event.body)
+            if batch and room_bytes < 0:
+                break
+            batch.append(self._queue.popleft())
+        if not self._queue:
+            self._news.clear()
+        return batch
+
+    async def _wake(self) -> None:
+        """Wake whom the latest commits did not. What fails is tried again; besides, a daemon looks every 5 s."""
+        owed = sorted(self._wakes.owed)
+        try:
+            await record_events(self._session, [], wake=owed, deadline_s=WAKE_S)
+        except psycopg.Error:
+            self._wakes.failed(time.monotonic(), WAKE_S)
+        else:
+            self._wakes.woke(owed, time.monotonic())
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         began = time.monotonic()
+        body_bytes = sum(len(one.event.body) for one in batch)
+        queues = {one.event.queue for one in batch}
+        wake = sorted(self._wakes.owed) if self._wakes.at_once(queues, began) else None
+        if wake is None:
+            self._wakes.owed |= queues  # before the try: a commit whose answer is lost wakes nobody when it is repeated
+        deadline_s = DEADLINE_S + body_bytes / BYTES_A_SECOND
         try:
-            recorded: list[Recorded] = await _retried()(self._record, batch)
+            recorded: list[Recorded] = await _retried()(self._record, batch, wake, deadline_s)
         except psycopg.Error as error:
             self._circuit.trip(one_line(error))
             for waiting in batch:
                 _answer(waiting, StorageAwayError(one_line(error)))
         else:
-            if time.monotonic() - began < COMMIT_S:
+            if wake is not None:
+                self._wakes.woke([*wake, *queues], began)
+            if time.monotonic() - began < _patience_s(body_bytes):
                 self._circuit.mend()
             for waiting, answer in zip(batch, recorded, strict=True):
                 _answer(waiting, answer)
 
-    async def _record(self, batch: list[_Waiting]) -> list[Recorded]:
-        return await record_events(self._session, lambda: _aged(batch))
+    async def _record(self, batch: list[_Waiting], wake: list[str] | None, deadline_s: float) -> list[Recorded]:
+        events = [waiting.event for waiting in batch]
+        ages_s = partial(_ages_s, batch)
+        return await record_events(self._session, events, ages_s=ages_s, wake=wake, deadline_s=deadline_s)
 
 
-def _aged(batch: list[_Waiting]) -> list[NewEvent]:
-    """Return the events with the age that each has by now: a try may come long after the receipt."""
+def _patience_s(waiting_bytes: int) -> float:
+    """Return how long a commit may take that so many bytes wait for."""
+    return COMMIT_S + waiting_bytes / BYTES_A_SECOND
+
+
+def _ages_s(batch: list[_Waiting]) -> list[float]:
+    """Return how old each is by now, in seconds: a try may come long after the receipt."""
     now = asyncio.get_running_loop().time()  # one for all, else the last to be read would be the oldest
-    return [replace(waiting.event, age_s=now - waiting.received_at) for waiting in batch]
-
-
-def _is_full(batch: list[_Waiting]) -> bool:
-    return len(batch) >= BATCH or sum(len(waiting.event.body) for waiting in batch) >= BATCH_BYTES
+    return [now - waiting.received_at for waiting in batch]
 
 
 def _answer(waiting: _Waiting, answer: Recorded | StorageAwayError) -> None:

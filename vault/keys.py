@@ -15,6 +15,7 @@ from vault.spooler import Spooler
 SETTINGS = web.AppKey("SETTINGS", VaultSettings)
 CLOCK = web.AppKey[Callable[[], float]]("CLOCK")  # unix seconds
 INBOX = web.AppKey("INBOX", Inbox)
+ROUTES = web.AppKey[frozenset[tuple[str, str]]]("ROUTES")  # method and path of each
 CIRCUIT = web.AppKey("CIRCUIT", Circuit)
 SPOOLER = web.AppKey[Spooler | None]("SPOOLER")
 HEALTH = web.AppKey("HEALTH", Health)

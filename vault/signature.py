@@ -14,6 +14,7 @@ from typing import Final, Literal
 _WEBHOOK_ID: Final = re.compile(r"[!-~]{1,256}")
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,12}")
 _ATTEMPT: Final = re.compile(r"[0-9]{1,6}")
+_HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature", "x-composio-delivery-attempt")
 _MAX_SIGNATURES: Final = 8
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 
@@ -85,16 +86,17 @@ def verify(
 
 def read_claim(headers: Mapping[str, str], now: float, tolerance_s: float = 300) -> Claim:
     """Read the headers at `now` in unix seconds; raise SignatureRefused for what no body could make good."""
-    webhook_id = _matching(_only(headers, "webhook-id"), _WEBHOOK_ID, "bad_id")
-    timestamp = _matching(_only(headers, "webhook-timestamp"), _TIMESTAMP, "bad_timestamp")
-    signatures = _only(headers, "webhook-signature")
+    ids, timestamps, all_signatures, attempts = _values(headers)
+    webhook_id = _matching(_only(ids), _WEBHOOK_ID, "bad_id")
+    timestamp = _matching(_only(timestamps), _TIMESTAMP, "bad_timestamp")
+    signatures = _only(all_signatures)
     # Not `>`: a clock that is not a number must refuse.
     if not abs(now - int(timestamp)) <= tolerance_s:
         raise SignatureRefused("stale")
     digests = _candidates(signatures)
     if not digests:
         raise SignatureRefused("bad_signature")
-    return Claim(webhook_id, timestamp, digests, _attempt(headers))
+    return Claim(webhook_id, timestamp, digests, _attempt(attempts))
 
 
 def prove(claim: Claim, body: bytes, secrets: Sequence[bytes | str]) -> Delivery:
@@ -147,9 +149,8 @@ def _digest(text: str) -> bytes | None:
     return digest if canonical else None
 
 
-def _only(headers: Mapping[str, str], name: str) -> str:
+def _only(values: list[str]) -> str:
     # Proxies differ in which of two equal headers they take, so neither is taken.
-    values = _values(headers, name)
     if not values:
         raise SignatureRefused("missing_header")
     if len(values) > 1:
@@ -157,8 +158,14 @@ def _only(headers: Mapping[str, str], name: str) -> str:
     return values[0]
 
 
-def _values(headers: Mapping[str, str], name: str) -> list[str]:
-    return [value for key, value in headers.items() if key.lower() == name]
+def _values(headers: Mapping[str, str]) -> list[list[str]]:
+    """Return the values of each header that counts here; a multidict may have several of one."""
+    found: dict[str, list[str]] = {name: [] for name in _HEADERS}
+    for key, value in headers.items():
+        values = found.get(key.lower())
+        if values is not None:
+            values.append(value)
+    return list(found.values())
 
 
 def _matching(value: str, pattern: re.Pattern[str], reason: Reason) -> str:
@@ -167,6 +174,5 @@ def _matching(value: str, pattern: re.Pattern[str], reason: Reason) -> str:
     return value
 
 
-def _attempt(headers: Mapping[str, str]) -> int | None:
-    values = _values(headers, "x-composio-delivery-attempt")
+def _attempt(values: list[str]) -> int | None:
     return int(values[0]) if len(values) == 1 and _ATTEMPT.fullmatch(values[0]) else None

@@ -12,13 +12,13 @@ import structlog
 
 from notifier.complaint import Complaint, one_line
 from sql.learnings import NewEvent
+from vault.room import Room
 from vault.spool import Kept, Spool
 from vault.spool_file import SpoolError, SpoolFullError
 from vault.spool_folder import SpoolFolder
 
 BATCH = 500
 BATCH_BYTES = 16 * 1024 * 1024
-WAITING = 1000
 PROBE_S = 2.0
 REMEDY = "free disk space, raise VAULT_SPOOL_MAX_BYTES, or bring the database back"
 
@@ -49,7 +49,8 @@ class Spooler:
         """Take the spool's folder and the bytes that a file in it may take."""
         self._folder = SpoolFolder(folder, max_bytes)
         self._thread = ThreadPoolExecutor(1, "spool")
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING)
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._room = Room()
         self._complain = Complaint()
         self.accepts = False
         self.news = asyncio.Event()
@@ -66,10 +67,9 @@ class Spooler:
     async def keep(self, event: NewEvent, received_at: float) -> Spooled:
         """Return when the event is on the disk; received_at is in unix seconds. Raises SpoolError."""
         waiting = _Waiting(Kept(event, received_at))
-        try:
-            self._queue.put_nowait(waiting)
-        except asyncio.QueueFull:
-            raise SpoolError(f"{WAITING} events wait for the disk") from None
+        if not self._room.take(len(event.body)):
+            raise SpoolError(f"{self._room} for the disk")
+        self._queue.put_nowait(waiting)
         return await waiting.stored
 
     async def write(self) -> None:
@@ -78,7 +78,11 @@ class Spooler:
             batch = [await self._queue.get()]
             while not self._queue.empty() and not _is_full(batch):
                 batch.append(self._queue.get_nowait())
-            await self._append(batch)
+            try:
+                await self._append(batch)
+            finally:
+                for one in batch:
+                    self._room.leave(len(one.kept.event.body))
 
     async def watch(self) -> None:
         """While the spool takes nothing, try whether it does again; only cancelling ends it."""

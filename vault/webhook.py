@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -19,6 +20,7 @@ from vault.signature import Delivery, SignatureRefused, prove, read_claim
 from vault.spooler import Spooled
 
 RETRY_AFTER_S = 5
+JSON = {"Content-Type": "application/json; charset=utf-8"}
 ACCOUNT = "composio.connected_account."
 
 log = structlog.get_logger()
@@ -104,17 +106,17 @@ def _answer(recorded: Recorded, facts: dict[str, Any], began: float) -> web.Resp
         duplicate=recorded.duplicate,
         ms=_ms(began),
     )
-    return web.json_response(
-        {"ok": True, "learning_id": str(recorded.learning_id), "job_queued": recorded.job_id is not None}
-    )
+    return _said({"ok": True, "learning_id": recorded.learning_id, "job_queued": recorded.job_id is not None})
 
 
 def _answer_spooled(spooled: Spooled, facts: dict[str, Any], began: float) -> web.Response:
     """Say that it is on this machine's disk: its job comes with Postgres."""
     log.info("webhook_accepted", **facts, learning_id=spooled.learning_id, spooled=True, ms=_ms(began))
-    return web.json_response(
-        {"ok": True, "learning_id": str(spooled.learning_id), "job_queued": False, "spooled": True}
-    )
+    return _said({"ok": True, "learning_id": spooled.learning_id, "job_queued": False, "spooled": True})
+
+
+def _said(answer: dict[str, Any]) -> web.Response:
+    return web.Response(body=msgspec.json.encode(answer), headers=JSON)
 
 
 def _ms(began: float) -> float:

@@ -47,13 +47,26 @@ begin
   select array_agg(l.id), array_agg(q.id) into v_new_ids, v_new_jobs
   from learned l left join queued q on q.learning_id = l.id;
 
-  -- a statement of its own, so that it sees what a concurrent vault committed while the insert waited for it
+  if cardinality(v_new_ids) = cardinality(p_event_ids) then
+    -- each is new: nothing is to be looked up
+    return query
+    select i.event_id, i.id, n.job_id, false
+    from unnest(p_event_ids, p_learning_ids) with ordinality as i (event_id, id, place)
+    join unnest(v_new_ids, v_new_jobs) as n (id, job_id) on n.id = i.id
+    order by i.place;
+    return;
+  end if;
+
+  -- a statement of its own, so that it sees what a concurrent vault committed while the insert waited for it; event by
+  -- event, so that no statistics make it read the whole table
   return query
   select i.event_id, l.id,
     coalesce(n.job_id, (select j.id from public.jobs j where j.learning_id = l.id order by j.created_at limit 1)),
     n.id is null or i.place > min(i.place) over (partition by i.event_id)
   from unnest(p_event_ids) with ordinality as i (event_id, place)
-  join public.agent_learnings l on l.event_id = i.event_id
+  cross join lateral (
+    select k.id from public.agent_learnings k where k.event_id = i.event_id offset 0
+  ) l
   left join unnest(v_new_ids, v_new_jobs) as n (id, job_id) on n.id = l.id
   order by i.place;
   get diagnostics v_answered = row_count;

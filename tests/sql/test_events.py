@@ -323,7 +323,7 @@ async def test_created_at_follows_the_batch(session: Session, database: psycopg.
 async def test_the_age_shifts_the_time_of_receipt(session: Session, database: psycopg.Connection) -> None:
     """An event that waited in the vault was received before it was written, and queued only now."""
     (before,) = database.execute("select clock_timestamp()").fetchone()
-    await record_events(session, [event(1, age_s=90.0), event(2)])
+    await record_events(session, [event(1), event(2)], ages_s=lambda: [90.0, 0.0])
     (after,) = database.execute("select clock_timestamp()").fetchone()
     old, new = learning(database, event(1)), learning(database, event(2))
     assert before <= old["created_at"] + timedelta(seconds=90) <= after
@@ -365,3 +365,49 @@ async def test_a_thousand_at_once(session: Session, database: psycopg.Connection
     answers = await record_events(session, [event(n) for n in range(1000)])
     assert [False] * 1000 == [answer.duplicate for answer in answers]
     assert (1000, 1000) == counts(database)
+
+
+@pytest.mark.parametrize(
+    ("server_says", "commits_with"), [("off", "on"), ("on", "on"), ("remote_apply", "remote_apply")]
+)
+async def test_what_is_answered_is_on_the_disk(
+    dsn: str, database: psycopg.Connection, server_says: str, commits_with: str
+) -> None:
+    """A database that does not wait for its disk does so for events; the row-by-row way too, and nothing after it."""
+    name = database.info.dbname
+    database.execute(f"alter database {name} set synchronous_commit = {server_says}")
+    database.execute("create table seen (setting text)")
+    database.execute(
+        # deferred, it runs as the commit begins: what it sees is what governs the commit
+        "create function see() returns trigger language plpgsql security definer as"
+        " $$ begin insert into public.seen select current_setting('synchronous_commit'); return null; end $$;"
+        "create constraint trigger see after insert on agent_learnings deferrable initially deferred"
+        " for each row execute function see();"
+        "alter table agent_learnings add constraint no_bad check (event_id <> 'msg_bad')"
+    )
+    fresh = Session(dsn, name="test")
+    try:
+        await record_events(fresh, [event(1)])
+        await record_events(fresh, [event(2), event("bad")])
+        assert [(server_says,)] == await fresh.fetch("select current_setting('synchronous_commit')")
+    finally:
+        await fresh.close()
+    assert [(commits_with,)] * 2 == database.execute("select setting from seen").fetchall()
+
+
+async def test_new_events_are_not_looked_up(session: Session, database: psycopg.Connection) -> None:
+    """A batch of events costs as many rows read as it has, whatever stands in the table and what is known of it."""
+    for batch in range(3):
+        await record_events(session, [event(batch * 100 + number) for number in range(50)])
+    read = "select seq_tup_read from pg_stat_xact_user_tables where relname = 'agent_learnings'"
+    with database.transaction():
+        database.execute(
+            "select agent_vault.record_events(array_agg('x' || n), array_agg(gen_random_uuid()), array_agg('x'::text),"
+            " array_agg('x'::text), array_agg('default'::text), array_agg('x'::text), array_agg('{}'::bytea),"
+            " array_agg(true), array_agg(0.0::float8)) from generate_series(1, 50) n"
+        )
+        database.execute(
+            "select agent_vault.record_events('{msg_1,msg_2}', array[gen_random_uuid(), gen_random_uuid()], '{x,x}',"
+            " '{x,x}', '{default,default}', '{x,x}', array['{}', '{}']::bytea[], '{t,t}', '{0,0}')"
+        )
+        assert (0,) == database.execute(read).fetchone()

@@ -9,7 +9,7 @@ import pytest
 from catalog import read_all, read_schema
 
 from sql.line import Line
-from sql.migrate import Migrated, SchemaTooOldError, latest, migrate, read_version, require_version, script
+from sql.migrate import Migrated, SchemaTooOldError, latest, migrate, migrations, read_version, require_version, script
 
 AT_ONCE = 20
 
@@ -163,9 +163,11 @@ async def test_the_version_is_checked(dsn: str, blank_dsn: str, database: psycop
         version_is(database, latest() + 1)
         assert latest() + 1 == await require_version(Line(ours, deadline_s=30))
         database.execute("delete from agent_vault.migrations where version >= %s", [latest()])
-        with pytest.raises(SchemaTooOldError, match=f"schema version {latest() - 1}.*run agent-vault migrate") as old:
+        with pytest.raises(
+            SchemaTooOldError, match=f"schema version {migrations()[-2].version}.*run agent-vault migrate"
+        ) as old:
             await require_version(Line(ours, deadline_s=30))
-        assert (latest() - 1, latest()) == (old.value.found, old.value.needed)
+        assert (migrations()[-2].version, latest()) == (old.value.found, old.value.needed)
 
 
 def test_the_version_is_read(dsn: str, blank_dsn: str) -> None:

@@ -65,11 +65,11 @@ async def test_fifty_a_commit(session: Session, database: psycopg.Connection) ->
 async def test_large_bodies_go_in_smaller_batches(
     session: Session, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch is closed once its bodies reach a limit, and a single body may be beyond it."""
+    """A batch takes no body that would carry it beyond a limit, and one that is beyond it goes alone."""
     monkeypatch.setattr(inbox, "BATCH_BYTES", 100)
     sizes = (60, 60, 60, 99, 1, 300, 1)
     await store(session, *(event(f"msg_{n}", b"1" * size) for n, size in enumerate(sizes)))
-    assert [2, 2, 2, 1] == batches(database)
+    assert [1, 1, 1, 2, 1, 1] == batches(database)
 
 
 async def test_repeated_in_a_batch(session: Session, database: psycopg.Connection) -> None:
@@ -128,7 +128,7 @@ async def test_full(session: Session) -> None:
     box = Inbox(session)
     waiting = [asyncio.create_task(box.store(event(f"msg_{n}"))) for n in range(1000)]
     await asyncio.sleep(0)  # each is in the queue now
-    with pytest.raises(StorageAwayError, match="1000 events wait for the database"):
+    with pytest.raises(StorageAwayError, match=r"1000 events of 0\.0 MiB wait for the database"):
         await box.store(event("one more"))
     for one in waiting:
         one.cancel()
@@ -147,3 +147,42 @@ async def test_one_that_no_longer_waits(session: Session, commits: Commits, data
     assert "msg_2" == (await stays).event_id
     writer.cancel()
     assert {"msg_1", "msg_2"} == {row["event_id"] for row in rows(database, "agent_learnings")}
+
+
+async def test_a_large_body_has_its_time(
+    session: Session, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time for a commit grows with the bytes that it waits for: neither a large one nor its neighbours fail."""
+    monkeypatch.setattr(inbox, "COMMIT_S", 0.01)  # 30 MiB take far longer
+    small = [event(f"msg_{n}") for n in range(3)]
+    large = event("large", b'{"data": "%s"}' % (b"x" * 30 * 1024 * 1024))
+    with capture_logs() as logs:
+        answers = await store(session, large, *small)
+    assert ["large", "msg_0", "msg_1", "msg_2"] == [getattr(one, "event_id", one) for one in answers]
+    assert [] == logs  # the circuit stayed closed
+    assert [1, 3] == batches(database)
+
+
+async def test_no_room_for_more_bytes(session: Session) -> None:
+    """Behind a database that hangs 8 MiB may wait, and one larger body."""
+    box = Inbox(session)
+    sizes = (8 * 1024 * 1024 - 10, 30 * 1024 * 1024)
+    waiting = [asyncio.create_task(box.store(event(f"msg_{size}", bytes(size)))) for size in sizes]
+    await asyncio.sleep(0)  # each is in the queue now
+    for size in (11, 9 * 1024 * 1024):
+        with pytest.raises(StorageAwayError, match=r"2 events of 38\.0 MiB wait for the database"):
+            await box.store(event("one more", bytes(size)))
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_what_was_committed_makes_room(session: Session) -> None:
+    """Room that a batch took is there again after it, whether it was stored or not."""
+    box = Inbox(session)
+    async with asyncio.TaskGroup() as tasks:
+        writer = tasks.create_task(box.write())
+        for number in range(3):
+            await box.store(event(f"msg_{number}", b'"%s"' % (b"x" * 5_000_000)))
+        writer.cancel()
+    assert (0, 0) == (box._room.events, box._room.all_bytes)

@@ -5,7 +5,6 @@ import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid5
@@ -25,8 +24,9 @@ from sql.migrate import latest
 from sql.session import Session
 from vault import drain, inbox, spooler
 from vault.app import make_app
-from vault.drain import _aged
+from vault.drain import _ages_s
 from vault.keys import CIRCUIT, HEALTH, INBOX, SPOOLER
+from vault.room import Room
 from vault.sender import signed_headers
 from vault.settings import VaultSettings
 
@@ -183,7 +183,7 @@ async def test_at_once(far_vault: TestClient, wire: Proxy, folder: Path, monkeyp
     await spooled(far_vault, "first")
     for number in range(20):
         await spooled(far_vault, f"msg_{number}")
-    assert 0 == far_vault.app[INBOX]._queue.qsize()
+    assert [] == list(far_vault.app[INBOX]._queue)
     assert 21 == len(waiting(folder))
     wire.heal()
     await drained(folder)
@@ -286,7 +286,7 @@ async def test_killed_between_commit_and_removal(
     """What Postgres has already and the spool still holds, as after a crash between the two, makes no second row."""
     left = [kept(f"msg_{number}", age_s=60 - number) for number in range(3)]
     fill(folder, *left)
-    await record_events(session, [replace(one.event, age_s=60) for one in left[:2]])
+    await record_events(session, [one.event for one in left[:2]], ages_s=lambda: [60, 60])
     await aiohttp_client(make_app(settings))
     await drained(folder)
     assert ["msg_0", "msg_1", "msg_2"] == event_ids(database)
@@ -308,9 +308,9 @@ async def test_time_of_receipt_over_a_restart(
 
 def test_age() -> None:
     """The age is that of the wall clock, and never below nothing."""
-    past, future = _aged([kept("a", age_s=100), kept("b", age_s=-100)])
-    assert 100 == pytest.approx(past.age_s, abs=10)
-    assert 0.0 == future.age_s
+    past, future = _ages_s([kept("a", age_s=100), kept("b", age_s=-100)])
+    assert 100 == pytest.approx(past, abs=10)
+    assert 0.0 == future
 
 
 async def test_full(
@@ -518,9 +518,7 @@ async def test_the_disk_does_not_hold_up_the_loop(
 
 async def test_behind_a_thousand(vault: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where too many wait for Postgres already, the next goes to the spool."""
-    full: asyncio.Queue[Any] = asyncio.Queue(1)
-    full.put_nowait(None)  # never looked at: the writer has the old queue
-    monkeypatch.setattr(vault.app[INBOX], "_queue", full)
+    monkeypatch.setattr(vault.app[INBOX], "_room", Room(events=0))
     await spooled(vault, "msg_1")
 
 

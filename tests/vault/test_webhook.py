@@ -303,7 +303,7 @@ async def test_requests_share_commits(vault: TestClient, database: psycopg.Conne
         first = asyncio.create_task(deliver(vault, sample()))
         await commits.waiting()
         others = [asyncio.create_task(deliver(vault, sample())) for _ in range(50)]
-        await until(lambda: vault.app[INBOX]._queue.qsize() == 50, "fifty waiting events")
+        await until(lambda: len(vault.app[INBOX]._queue) == 50, "fifty waiting events")
     assert [200] * 51 == [status for status, _ in await asyncio.gather(first, *others)]
     assert [(1,), (50,)] == database.execute(
         "select count(*) from public.agent_learnings group by xmin::text order by 1"
@@ -318,7 +318,7 @@ async def test_a_bad_row_fails_no_neighbour(vault: TestClient, database: psycopg
         first = asyncio.create_task(deliver(vault, sample()))
         await commits.waiting()
         others = [asyncio.create_task(deliver(vault, body)) for body in bodies]
-        await until(lambda: vault.app[INBOX]._queue.qsize() == len(bodies), "the waiting events")
+        await until(lambda: len(vault.app[INBOX]._queue) == len(bodies), "the waiting events")
     answers = await asyncio.gather(first, *others)
     assert [200, 200, 500, 200, 500, 200] == [status for status, _ in answers]
     assert {"error": "db_error", "detail": "the database refused the row"} == answers[2][1]
