@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Final
 from uuid import UUID
@@ -19,6 +20,7 @@ SECRET_KEY: Final = re.compile(
 SECRET_TEXT: Final = re.compile(
     r"""(://[^/\s:@"]*:)(?!password@)[^/\s@"]+(?=@)|(password=|bearer )[^\s"'\\]+""", re.IGNORECASE
 )  # the password of a URL (not the word itself, as in an example), of a connection string, and a bearer token
+SECRET_MARKS: Final = ("://", "password=", "bearer ")  # one of them is in all that SECRET_TEXT finds, in lower case
 
 
 def hide_keys(fields: Mapping[str, object], depth: int = 3) -> dict[str, object]:
@@ -28,6 +30,9 @@ def hide_keys(fields: Mapping[str, object], depth: int = 3) -> dict[str, object]
 
 def hide_text(line: str) -> str:
     """Blank what has the shape of a password or a bearer token anywhere in a finished line."""
+    lowered = line.lower()
+    if not any(mark in lowered for mark in SECRET_MARKS):  # as in most lines: looking is far quicker than the pattern
+        return line
     return SECRET_TEXT.sub(lambda found: (found[1] or found[2]) + HIDDEN, line)
 
 
@@ -36,6 +41,8 @@ def as_json(fields: Mapping[str, object]) -> str:
     ordered = {"time": None, "level": None, "event": None, **fields}
     ordered["event"] = text(ordered["event"])
     line = _dumped(ordered) or _dumped({text(key): _sayable(value) for key, value in ordered.items()})
+    if line.isascii():
+        return line
     # Escaped as it is, half a surrogate pair would be JSON that strict readers refuse: it becomes '?'.
     return NOT_ASCII.sub(lambda run: json.dumps(run[0].encode("utf-8", "replace").decode())[1:-1], line)
 
@@ -47,20 +54,22 @@ def as_shown(fields: Mapping[str, object]) -> dict[str, object]:
 
 def text(value: object) -> str:
     """Return text as it is and the repr of all else, even of what has none."""
+    if isinstance(value, str):
+        return value
     with suppress(Exception):
-        return value if isinstance(value, str) else repr(value)
+        return repr(value)
     return f"<{type(value).__name__} without a repr>"
 
 
 def plain(value: object) -> object:
     """Return the JSON that a person would write for a value that JSON has no form for."""
     match value:
+        case UUID() | PurePath() | Decimal() | timedelta():
+            return str(value)
         case date() | time():
             return value.isoformat()
         case Enum():
             return value.value
-        case UUID() | PurePath() | Decimal() | timedelta():
-            return str(value)
         case set() | frozenset():
             return list(value)
         case bytes() | bytearray():
@@ -69,7 +78,7 @@ def plain(value: object) -> object:
 
 
 def _hide(key: str, value: object, depth: int) -> object:
-    if SECRET_KEY.search(text(key)):
+    if _names_secret(text(key)):
         return HIDDEN
     if not depth or not isinstance(value, dict):
         return value
@@ -78,11 +87,19 @@ def _hide(key: str, value: object, depth: int) -> object:
     return HIDDEN
 
 
+@lru_cache(maxsize=1024)  # the keys of our lines are few, and each line has a dozen
+def _names_secret(key: str) -> bool:
+    return SECRET_KEY.search(key) is not None
+
+
 def _dumped(value: object) -> str:
     # A cycle, NaN, a key that is no text, a mapping that raises: whatever it is, the caller's work goes on.
     with suppress(Exception):
-        return json.dumps(value, default=plain, allow_nan=False, ensure_ascii=False)
+        return _JSON.encode(value)
     return ""
+
+
+_JSON: Final = json.JSONEncoder(default=plain, allow_nan=False, ensure_ascii=False)
 
 
 def _sayable(value: object) -> object:
