@@ -63,6 +63,7 @@ class Claiming:
         self._failures = 0
         self._complain = Complaint()
         self.wants_idle = False
+        self.took_all = False  # the last claim left nothing that is due, as far as it knows
 
     async def claim(self, room: int) -> list[Job]:
         """Claim from each queue in turn; nothing when the database is away, whose return rings the waker."""
@@ -72,16 +73,21 @@ class Claiming:
         self._take_turns()
         try:
             await self._make_sure()
-            for queue in self._queues:
-                if room > len(held) and not any(job.alone for job in held) and not self._stop.is_set():
-                    held += await self._claim_from(queue, room - len(held))
-            if not held and not self._stop.is_set():
-                self._expect(await jobs.pulse(self._session, self._queues))
+            if not self.took_all or await self._look():
+                await self._claim_from_each(room, held)
         except (psycopg.Error, SchemaTooOldError, NameTakenError) as error:
             self._away(error)
         else:
             self._back()
         return held
+
+    async def _claim_from_each(self, room: int, held: list[Job]) -> None:
+        for queue in self._queues:
+            if room > len(held) and not any(job.alone for job in held) and not self._stop.is_set():
+                held += await self._claim_from(queue, room - len(held))
+        if not held and not self._stop.is_set():
+            await self._look()
+        self.took_all = 0 < len(held) < room
 
     def _take_turns(self) -> None:
         """Begin with another queue each time, for one that is always full must not starve the others."""
@@ -102,6 +108,8 @@ class Claiming:
             for job_id in await jobs.release_unheld(self._session, self._identity, self._leases.ids):
                 log.info("job_released", job_id=job_id, reason="the answer to its claim was lost")
             self._claim_unheard = False
+        if self._database_time is None:
+            await self._look()  # no claim goes out that could not be too late
 
     async def _recall(self) -> None:
         """Count what an earlier run of this daemon may have left pending in the gateway, and watch over it."""
@@ -127,6 +135,12 @@ class Claiming:
         self._failures = 0
         if self._complain.over():
             log.info("database_back")
+
+    async def _look(self) -> bool:
+        """Set the timer for what is not due yet, and tell whether there is work."""
+        pulse = await jobs.pulse(self._session, self._queues)
+        self._expect(pulse)
+        return pulse.work_waits
 
     def _expect(self, pulse: jobs.Pulse) -> None:
         """Set the timer.

@@ -46,7 +46,9 @@ class Delivery:
     async def deliver(self, digest: Digest) -> Ended:
         """Send it and settle its jobs; tell what became of it."""
         try:
-            digest = replace(digest, items=await self._held(digest))
+            held = await self._held(digest)
+            if len(held) < len(digest.items):
+                digest = replace(digest, items=held)
             answer = await self._send(digest)
         except LeaseLostError:
             answer = None

@@ -69,8 +69,8 @@ class Leases:
 
     def room(self, ahead: int = 0) -> int:
         """Return how many more jobs can be held, with so many ahead; one that must be alone leaves no room."""
-        near = [held.job for held in self._held.values() if not held.is_aside]
-        return 0 if any(job.alone for job in near) else self._slots + ahead - len(near)
+        near = [held.job.alone for held in self._held.values() if not held.is_aside]
+        return 0 if True in near else self._slots + ahead - len(near)
 
     def hold(self, job: Job, since: Moment | None = None) -> None:
         """Renew this job's lease from now on; it runs since its claim was sent."""

@@ -77,7 +77,8 @@ class Worker:
 
     async def _work(self) -> None:
         while not self._stop.is_set():
-            self._waker.clear()  # before the claim: a wake-up during it must survive
+            if self._waker.clear():  # before the claim: a wake-up during it must survive
+                self._claiming.took_all = False
             if closed_by := await self._pause.opened():
                 await self.watch.look_again(closed_by)  # what a restart lost is sent again before what is new
             held = await self._claiming.claim(self._room())
@@ -147,4 +148,5 @@ class Worker:
             self.leases.drop(job)
         has_room = self._wants_room and self._useful_room() > 0
         if has_room or (self._claiming.wants_idle and self.leases.are_idle):
+            self._wants_room = False  # said once
             self._waker.ring("room")

@@ -25,7 +25,10 @@ SECRET_MARKS: Final = ("://", "password=", "bearer ")  # one of them is in all t
 
 def hide_keys(fields: Mapping[str, object], depth: int = 3) -> dict[str, object]:
     """Blank the values whose key names a secret, also in dicts within, `depth` levels down."""
-    return {key: _hide(key, value, depth) for key, value in fields.items()}
+    return {
+        key: HIDDEN if _names_secret(text(key)) else _hidden(value, depth) if isinstance(value, dict) else value
+        for key, value in fields.items()
+    }
 
 
 def hide_text(line: str) -> str:
@@ -77,10 +80,8 @@ def plain(value: object) -> object:
     return text(value)
 
 
-def _hide(key: str, value: object, depth: int) -> object:
-    if _names_secret(text(key)):
-        return HIDDEN
-    if not depth or not isinstance(value, dict):
+def _hidden(value: dict[str, object], depth: int) -> object:
+    if not depth:
         return value
     with suppress(Exception):  # a dict that another thread fills meanwhile
         return hide_keys(value, depth - 1)

@@ -13,6 +13,7 @@ from typing import Final
 ROOM_BYTES: Final = 4 * 1024 * 1024
 FLUSH_S: Final = 1.0
 RETRY_S: Final = 1.0
+GATHER_S: Final = 0.005  # waking up for each line of a burst would cost those who log more than the writing does
 NO_READER: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EBADF, errno.EIO})
 
 
@@ -62,6 +63,8 @@ class LogPipe:
         batch = b""
         while True:
             item = self._queue.get()
+            if not batch and self._queue.empty() and isinstance(item, bytes):
+                time.sleep(GATHER_S)
             line = item if isinstance(item, bytes) else b""
             # PIPE_BUF, because only so much is written in one piece: programs that share a pipe do not cut
             # each other's lines.

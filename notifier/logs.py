@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -29,10 +30,11 @@ def open_logs(*, level: str = "info", fd: int = STDOUT) -> Iterator[None]:
     threshold = logging.getLevelNamesMapping()[level.upper()]
     steps = _steps(terminal=os.isatty(fd))
     pipe = LogPipe(fd, lambda count: _line(steps, "warning", {"event": "logs_dropped", "count": count}))
+    writer = SimpleNamespace(**dict.fromkeys(METHODS, pipe.write))
     structlog.configure(
         processors=steps,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *_: SimpleNamespace(**dict.fromkeys(METHODS, pipe.write)),
+        logger_factory=lambda *_: writer,
     )
     adopt_logging(threshold)
     adopt_exceptions()
@@ -46,9 +48,8 @@ def open_logs(*, level: str = "info", fd: int = STDOUT) -> Iterator[None]:
 def _steps(*, terminal: bool) -> list[Processor]:
     """List what happens to an event on its way from the caller to bytes."""
     return [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="time"),
+        _stamp,
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         lambda _logger, _method, event: log_line.hide_keys(event),
@@ -61,6 +62,11 @@ def _colour() -> list[Processor]:
     # The default formatter shows the values of local variables, secrets among them, where Rich is installed.
     show = ConsoleRenderer(colors=True, timestamp_key="time", exception_formatter=plain_traceback)
     return [lambda _logger, _method, event: log_line.as_shown(event), show]
+
+
+def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["time"] = f"{datetime.now(UTC).isoformat(timespec='microseconds')[:-6]}Z"
+    return event
 
 
 def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:

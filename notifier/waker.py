@@ -27,10 +27,15 @@ class Waker:
         self._listening = listening
         self._rung.set()  # the waiting task must begin, or end, its poll; no reason, so it goes on waiting
 
-    def clear(self) -> None:
-        """Forget the rings so far; call it before the claim, so that a ring during the claim survives."""
+    def clear(self) -> bool:
+        """Forget the rings so far, and tell whether there were any.
+
+        Call it before the claim, so that a ring during the claim survives.
+        """
+        was_rung = bool(self._reasons)
         self._rung.clear()
         self._reasons.clear()
+        return was_rung
 
     def ring(self, reason: str) -> None:
         """Wake the waiting task, or the next one to wait."""

@@ -35,7 +35,7 @@ async def complete_each(
 ) -> set[UUID]:
     """End jobs as done, each with its own outcome and its own age; return which are."""
     rows = await session.fetch(
-        "select * from agent_vault.complete_jobs_each(%s, %s, %s, %s)",
+        "select * from agent_vault.complete_jobs_each(%b, %s, %b, %b)",  # binary: as text, each value is escaped
         [*_claims(jobs), [Jsonb(outcome) for outcome in outcomes], list(since_delivery_s)],
     )
     return {row[0] for row in rows}
