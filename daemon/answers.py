@@ -160,7 +160,9 @@ def probed(answer: Answer) -> Answer:
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
     """Read Retry-After, seconds or an HTTP date (RFC 9110, 10.2.3), as 0 to 3600 seconds from `now`."""
-    value = (header or "").strip()
+    if header is None:
+        return None
+    value = header.strip()
     if value.isascii() and value.isdigit():
         return min(float(value), RETRY_AFTER_MAX_S)
     try:

@@ -63,8 +63,15 @@ class Claiming:
         self._database_time: tuple[datetime, Moment] | None = None
         self._failures = 0
         self._complain = Complaint()
-        self.low_water = LowWater()
+        self._low_water = LowWater()
         self.wants_idle = False
+        self._took_all = False  # the last claim left nothing that is due, as far as it knows
+
+    def woken(self, reasons: frozenset[str]) -> None:
+        """Hear why there may be work, if there is a reason."""
+        if reasons:
+            self._took_all = False
+        self._low_water.woken(reasons)
 
     async def claim(self, room: int) -> list[Job]:
         """Claim from each queue in turn; nothing when the database is away, whose return rings the waker."""
@@ -74,18 +81,21 @@ class Claiming:
         self._take_turns()
         try:
             await self._make_sure()
-            for queue in self._queues:
-                if room > len(held) and not any(job.alone for job in held) and not self._stop.is_set():
-                    held += await self._claim_from(queue, room - len(held))
-            if not held and not self._stop.is_set():
-                run_after = self.low_water.least(self._queues)
-                pulse = await jobs.pulse(self._session, self._queues, run_after=run_after)
-                self._expect(pulse, within_ms=None if run_after is None else LOOK_AGAIN_MS)
+            if not self._took_all or await self._look():
+                await self._claim_from_each(room, held)
         except (psycopg.Error, SchemaTooOldError, NameTakenError) as error:
             self._away(error)
         else:
             self._back()
         return held
+
+    async def _claim_from_each(self, room: int, held: list[Job]) -> None:
+        for queue in self._queues:
+            if room > len(held) and not any(job.alone for job in held) and not self._stop.is_set():
+                held += await self._claim_from(queue, room - len(held))
+        if not held and not self._stop.is_set():
+            await self._look()
+        self._took_all = 0 < len(held) < room
 
     def _take_turns(self) -> None:
         """Begin with another queue each time, for one that is always full must not starve the others."""
@@ -106,6 +116,8 @@ class Claiming:
             for job_id in await jobs.release_unheld(self._session, self._identity, self._leases.ids):
                 log.info("job_released", job_id=job_id, reason="the answer to its claim was lost")
             self._claim_unheard = False
+        if self._database_time is None:
+            await self._look()  # no claim goes out that could not be too late
 
     async def _recall(self) -> None:
         """Count what an earlier run of this daemon may have left pending in the gateway, and watch over it."""
@@ -132,6 +144,13 @@ class Claiming:
         if self._complain.over():
             log.info("database_back")
 
+    async def _look(self) -> bool:
+        """Set the timer for what is not due yet, and tell whether there is work."""
+        run_after = self._low_water.least(self._queues)
+        pulse = await jobs.pulse(self._session, self._queues, run_after=run_after)
+        self._expect(pulse, within_ms=None if run_after is None else LOOK_AGAIN_MS)
+        return pulse.work_waits
+
     def _expect(self, pulse: jobs.Pulse, *, within_ms: float | None) -> None:
         """Set the timer, to ring within some time where the pulse looked above a mark alone.
 
@@ -152,12 +171,12 @@ class Claiming:
             self._identity,
             room,
             self._lease_s,
-            run_after=self.low_water.of(queue),
+            run_after=self._low_water.of(queue),
             busy=busy,
             not_after=self._not_after(since),
         )
         self._claim_unheard = False
-        self.low_water.claimed(queue, claimed)
+        self._low_water.claimed(queue, claimed)
         for job in claimed:
             self._leases.hold(job, since)
             log.info("job_claimed", job_id=job.id, type=job.type, queue=queue, attempt=job.attempts)

@@ -92,6 +92,15 @@ def _run(args: argparse.Namespace) -> int:
 
 def _run_to_the_end(chosen: settings.DaemonSettings) -> None:
     """Run the daemon, and leave its resolver threads behind."""
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(run(chosen))
         runner.get_loop().set_default_executor(ThreadPoolExecutor(1))  # the loop's end waits for this one instead
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the quicker event loop; None, which is asyncio's own, where there is no wheel of it."""
+    try:
+        import uvloop  # noqa: PLC0415 - only the daemon itself needs it
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,6 +1,7 @@
 """The way of one digest: its leases assured, its POST, its answer settled."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Delivery:
-    """Delivers digests, at most `concurrency` wakes at once; an agent run may take long and holds up none."""
+    """Delivers digests, each by itself: one slow answer holds up no other."""
 
     def __init__(  # noqa: PLR0913 - its parts, wired by the worker
         self,
@@ -32,25 +33,31 @@ class Delivery:
         *,
         sleep: SleepWatch,
         stop: asyncio.Event,
-        concurrency: int,
+        answered: Callable[[Digest], None],
     ) -> None:
-        """Take the parts."""
+        """Take the parts; `answered` hears when a digest is no longer on its way to the gateway."""
         self._gateway = gateway
         self._leases = leases
         self._settlement = settlement
         self._sleep = sleep
         self._stop = stop
-        self._places = asyncio.Semaphore(concurrency)
+        self._answered = answered
 
     async def deliver(self, digest: Digest) -> Ended:
         """Send it and settle its jobs; tell what became of it."""
         try:
-            digest = replace(digest, items=await self._held(digest))
+            held = await self._held(digest)
+            if len(held) < len(digest.items):
+                digest = replace(digest, items=held)
             answer = await self._send(digest)
         except LeaseLostError:
+            answer = None
             for job in digest.jobs:
                 log.info("job_not_sent", job_id=job.id, queue=job.queue, reason="its lease is another worker's by now")
-            return Ended(pending=False)
+        except Exception:
+            self._answered(digest)
+            raise
+        self._answered(digest)  # but not where this is cancelled: then nothing is to go out any more
         if answer is None:
             return Ended(pending=False)
         await self._settlement.settle(digest, answer)
@@ -81,10 +88,9 @@ class Delivery:
             # what is sent again is another run: the gateway would answer with the one that it remembers
             key = f"{job.id}/{job.claims}" if job.sent_before else str(job.id)
             return await self._gateway.agent(digest.route, text, key, stop=self._stop, assure=assure)
-        async with self._places:
-            if self._stop.is_set():
-                return answers.hung_up(posts=0)
-            return await self._gateway.wake(text, route=digest.route, stop=self._stop, assure=assure)
+        if self._stop.is_set():
+            return answers.hung_up(posts=0)
+        return await self._gateway.wake(text, route=digest.route, stop=self._stop, assure=assure)
 
     async def _held(self, digest: Digest) -> tuple[Routed, ...]:
         """Wait until the leases hold, whatever the clocks did since the last look at them; leave out what is lost.

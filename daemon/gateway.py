@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -10,14 +11,6 @@ from io import BytesIO
 from typing import Self
 
 import aiohttp
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_result,
-    stop_before_delay,
-    wait_exponential,
-    wait_random,
-)
 
 from daemon import answers
 from daemon.answers import Answer, Verdict
@@ -26,6 +19,8 @@ from daemon.remedies import remedy
 from daemon.routes import DEFAULT, Route
 
 BODY_BYTES = 64 * 1024
+KEPT_S = 2.0  # for how long a connection without work is kept: well below the gateway's own 5 s
+ONE_PIECE_BYTES = 1024 * 1024  # aiohttp warns of more in one piece
 
 Assure = Callable[[], Awaitable[None]]
 
@@ -59,9 +54,8 @@ class Gateway:
     async def __aenter__(self) -> Self:
         """Open the session: straight to the gateway, without the environment's proxies, netrc or cookies."""
         self._session = aiohttp.ClientSession(
-            # A kept connection may be one that the gateway closes in this moment (after 5 s), and whether it
-            # read the POST is then unknown. A new one costs a fraction of a millisecond on loopback.
-            connector=aiohttp.TCPConnector(force_close=True, limit=0),
+            # Kept for a moment only: one that the gateway closes just now (after 5 s) may have had the POST or not.
+            connector=aiohttp.TCPConnector(keepalive_timeout=KEPT_S, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity"},
             timeout=self._limit(self.timeout_s),
@@ -116,28 +110,23 @@ class Gateway:
         return remedy(answer, self.url, self.hooks_path)
 
     async def _call(self, call: Call, stop: asyncio.Event, assure: Assure) -> Answer:
-        tried: list[Answer] = []
+        loop = asyncio.get_running_loop()
+        began_s, tried = loop.time(), list[Answer]()
+        while True:
+            await assure()
+            tried.append(answer := await self._post_until(stop, call))
+            if answer.verdict is not Verdict.UNAVAILABLE:
+                break
+            wait_s = max(self._backoff_s(len(tried)), answer.retry_after_s or 0)
+            if loop.time() - began_s + wait_s >= self.retry_s or await _stopped_within(stop, wait_s):
+                break
+        if len(tried) == 1:
+            return answer
+        return replace(answer, posts=len(tried), may_be_taken=any(one.may_be_taken for one in tried))
 
-        async def try_once() -> Answer:
-            # A stop wakes tenacity from its sleep straight into this next try: it must not POST once more.
-            if not (tried and stop.is_set()):
-                await assure()
-                tried.append(await self._post_until(stop, call))
-            return tried[-1]
-
-        await self._retrying(stop)(try_once)
-        return replace(tried[-1], posts=len(tried), may_be_taken=any(answer.may_be_taken for answer in tried))
-
-    def _retrying(self, stop: asyncio.Event) -> AsyncRetrying:
-        backoff = wait_exponential(self.first_wait_s, self.longest_wait_s) + wait_random(0, self.first_wait_s)
-        in_time = stop_before_delay(self.retry_s)
-        return AsyncRetrying(
-            retry=retry_if_result(_unavailable),
-            wait=lambda state: max(backoff(state), _last(state).retry_after_s or 0),
-            stop=lambda state: stop.is_set() or in_time(state),
-            sleep=_until(stop),
-            retry_error_callback=_last,
-        )
+    def _backoff_s(self, tries: int) -> float:
+        doubled_s: float = self.first_wait_s * 2 ** (tries - 1)
+        return min(doubled_s, self.longest_wait_s) + random.uniform(0, self.first_wait_s)  # noqa: S311 - no secret
 
     async def _post_until(self, stop: asyncio.Event, call: Call) -> Answer:
         """POST, and hang up when the daemon stops and the call has lingered long enough."""
@@ -151,10 +140,11 @@ class Gateway:
         return answers.hung_up() if posting.cancelled() else posting.result()
 
     async def _post(self, call: Call) -> Answer:
+        body = json.dumps(call.body).encode()
         try:
             async with self._session.post(
                 f"{self.url}{self.hooks_path}/{call.hook}",
-                data=BytesIO(json.dumps(call.body).encode()),  # a stream: aiohttp warns of more than 1 MiB in one piece
+                data=body if len(body) <= ONE_PIECE_BYTES else BytesIO(body),
                 headers=self._headers(call),
                 timeout=self._limit(call.within_s or self.timeout_s),
                 allow_redirects=False,
@@ -173,22 +163,11 @@ class Gateway:
         return aiohttp.ClientTimeout(total=total_s, connect=min(total_s, self.timeout_s))
 
 
-def _unavailable(answer: Answer) -> bool:
-    return answer.verdict is Verdict.UNAVAILABLE
-
-
-def _last(state: RetryCallState) -> Answer:
-    answer: Answer = state.outcome.result()  # type: ignore[union-attr]  # set once a try is over
-    return answer
-
-
-def _until(stop: asyncio.Event) -> Callable[[float], Awaitable[None]]:
-    async def sleep(wait_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await stop.wait()
-
-    return sleep
+async def _stopped_within(stop: asyncio.Event, wait_s: float) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await stop.wait()
+    return stop.is_set()
 
 
 async def _hang_up(posting: asyncio.Task[Answer], stop: asyncio.Event, lingers_s: float) -> None:

@@ -67,11 +67,10 @@ class Leases:
         """Tell whether nothing is held but what is set aside."""
         return all(held.is_aside for held in self._held.values())
 
-    @property
-    def room(self) -> int:
-        """How many more jobs can be held; one that must be alone leaves no room."""
-        near = [held.job for held in self._held.values() if not held.is_aside]
-        return 0 if any(job.alone for job in near) else self._slots - len(near)
+    def room(self, ahead: int = 0) -> int:
+        """Return how many more jobs can be held, with so many ahead; one that must be alone leaves no room."""
+        near = [held.job.alone for held in self._held.values() if not held.is_aside]
+        return 0 if True in near else self._slots + ahead - len(near)
 
     def hold(self, job: Job, since: Moment | None = None) -> None:
         """Renew this job's lease from now on; it runs since its claim was sent."""

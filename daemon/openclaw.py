@@ -9,7 +9,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
-import json5
 from dotenv.parser import parse_stream
 from pydantic_settings import BaseSettings
 
@@ -136,4 +135,6 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
+        import json5  # noqa: PLC0415 - a megabyte that most never need
+
         return json5.loads(text)

@@ -1,6 +1,7 @@
 """What goes out, and what waits: the values of a plan."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from daemon.routes import Route
 from sql.jobs import Job
@@ -19,23 +20,23 @@ class Routed:
         return self.route.complete_when == "handled" and self.job.learning_id is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Digest:
     """What goes out in one POST: one job, or many that one wake stands for."""
 
     items: tuple[Routed, ...]
 
-    @property
+    @cached_property
     def route(self) -> Route:
         """The route by which all go: to the same place, and at once if that is any one's."""
         return next((item.route for item in self.items if item.route.mode == "now"), self.items[0].route)
 
-    @property
+    @cached_property
     def jobs(self) -> tuple[Job, ...]:
         """The jobs alone."""
         return tuple(item.job for item in self.items)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What tells it from every other."""
         return f"{self.jobs[0].id}/{self.jobs[0].claims}"

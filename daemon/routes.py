@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -130,7 +131,7 @@ class Route(BaseModel):
             raise ValueError('it counts only with complete_when = "handled": set that, or leave it out')
         return value
 
-    @property
+    @cached_property
     def session(self) -> str:
         """The gateway's session whose pending slots this route takes: one text, however the session is said.
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from daemon.answers import Answer, Verdict
+from daemon.completing import Completing
 from daemon.gateway import Gateway
+from daemon.leases import Leases
 from daemon.pause import Pause
 from daemon.plan import Deferred, Digest
 from daemon.until_heard import UntilHeard, facts
@@ -31,17 +33,20 @@ log = structlog.get_logger()
 class Settlement:
     """Ends the claims of one daemon."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, wired by the worker
         self,
         session: Session,
-        until_heard: UntilHeard,
+        leases: Leases,
         pause: Pause,
         gateway: Gateway,
         expect: Callable[[float], None],
+        *,
+        patience_s: float,
     ) -> None:
         """Settle over this session; `expect` is told for how many seconds a job awaits handling."""
         self._session = session
-        self._until_heard = until_heard
+        self._until_heard = UntilHeard(leases, patience_s=patience_s)
+        self._completing = Completing(session, leases, self._until_heard)
         self._pause = pause
         self._gateway = gateway
         self._expect = expect
@@ -110,11 +115,8 @@ class Settlement:
             await self.release([one.job for one in together], reason, delay_s, "job_deferred")
 
     async def _complete(self, digest: Digest, outcome: Outcome, answered_at: float) -> None:
-        async def complete(held: Sequence[Job]) -> Container["UUID"]:
-            return await settling.complete_jobs(self._session, held, outcome, _since_s(answered_at))
-
         done = [item.job for item in digest.items if not item.awaits_handling]
-        for job in await self._until_heard(done, complete, outcome) if done else ():
+        for job in await self._completing(done, outcome, answered_at) if done else ():
             log.info("job_delivered", **facts(job), **outcome)
 
     async def _await_handling(self, digest: Digest, outcome: Outcome, answered_at: float) -> None:

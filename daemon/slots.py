@@ -1,5 +1,6 @@
 """How many wakes the gateway has pending in one session, as far as its client can know."""
 
+import math
 from dataclasses import dataclass
 
 HEARTBEAT_S = 1_800.0  # OpenClaw's default; a wake for the next heartbeat waits for that long
@@ -27,6 +28,7 @@ class Slots:
     def __init__(self, budget: float, window_s: float) -> None:
         """Keep at most `budget` pending; infinity keeps no count."""
         self._budget = budget
+        self._counts = not math.isinf(budget)
         self._window_s = window_s
         self._wakes: dict[str, _Wake] = {}
 
@@ -55,12 +57,13 @@ class Slots:
 
     def take(self, wake: str) -> None:
         """Count a wake that is on its way."""
-        self._wakes[wake] = _Wake()
+        if self._counts:
+            self._wakes[wake] = _Wake()
 
     def settle(self, wake: str, now_s: float, *, pending: bool, deferred: bool = False) -> None:
         """Count it from its answer on, or no more; `deferred` says that it waits for the agent's next heartbeat."""
         self._wakes.pop(wake, None)
-        if not pending:
+        if not pending or not self._counts:
             return
         if not deferred:  # the turn that it starts takes up all that is pending
             for other in self._wakes.values():
@@ -70,7 +73,8 @@ class Slots:
 
     def remember(self, wake: str, now_s: float, age_s: float) -> None:
         """Count a wake that an earlier run sent."""
-        self._wakes[wake] = _Wake(now_s - age_s, self._window_s)
+        if self._counts:
+            self._wakes[wake] = _Wake(now_s - age_s, self._window_s)
 
     def forget_before(self, began_s: float) -> None:
         """Forget what the gateway took before its process began: it is lost."""

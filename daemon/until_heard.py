@@ -58,10 +58,7 @@ class UntilHeard:
             log.error("job_given_up", **facts(jobs[0]), error=one_line(error))  # noqa: TRY400
             return []
         self._complain.over()
-        for job in jobs:
-            if job not in settled:
-                # what the gateway answered so late is told here and nowhere else: the job is another worker's
-                log.warning("lease_lost", **facts(job), late_answer=late_answer)
+        tell_lost(jobs, settled, late_answer)
         return settled
 
     async def _each(self, jobs: Sequence[Job], call: "Call", late_answer: Outcome | None) -> list[Job]:
@@ -77,6 +74,15 @@ class UntilHeard:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, Exception):
             self._complain("job_not_settled", **facts(jobs[0]), jobs=len(jobs), error=one_line(error))
+
+
+def tell_lost(jobs: Sequence[Job], settled: Sequence[Job], late_answer: Outcome | None) -> None:
+    """Log which of these jobs were not settled: another worker has them."""
+    known = {job.id for job in settled}
+    for job in jobs:
+        if job.id not in known:
+            # what the gateway answered so late is told here and nowhere else
+            log.warning("lease_lost", **facts(job), late_answer=late_answer)
 
 
 def facts(job: Job) -> dict[str, Any]:

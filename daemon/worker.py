@@ -1,7 +1,9 @@
 """The daemon's loop: claim, plan, deliver."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import structlog
 
@@ -11,15 +13,17 @@ from daemon.gateway import Gateway
 from daemon.leases import Leases
 from daemon.pacing import Pacer
 from daemon.pause import Pause
+from daemon.places import Places
 from daemon.plan import Deferred, Digest, Ended
 from daemon.settlement import Settlement
-from daemon.until_heard import UntilHeard
 from daemon.watch import GatewayWatch
 from notifier.presence import Presence
 from notifier.sleep import SleepWatch
 from notifier.waker import Waker
 from sql.jobs import Job
 from sql.session import Session
+
+SHARE = 4  # of what may be claimed ahead: a claim for less can wait
 
 log = structlog.get_logger()
 
@@ -46,6 +50,7 @@ class Worker:
         self._stop = stop
         self._pacer = pacer
         self._wants_room = False
+        self._concurrency = concurrency
         worker = presence.identity.worker
         self.leases = Leases(session, worker, lease_s=lease_s, slots=pacer.most or concurrency, renew_s=renew_s)
         sleep.tell(self.leases.doubt)
@@ -55,42 +60,69 @@ class Worker:
         self._claiming = Claiming(
             session, waker, stop, presence, self.leases, pacer=pacer, watch=self.watch, lease_s=lease_s
         )
-        self._settlement = Settlement(
-            session, UntilHeard(self.leases, patience_s=lease_s), self._pause, gateway, self.watch.expect
-        )
+        self._settlement = Settlement(session, self.leases, self._pause, gateway, self.watch.expect, patience_s=lease_s)
         self._delivery = Delivery(
-            gateway, self.leases, self._settlement, sleep=sleep, stop=stop, concurrency=concurrency
+            gateway, self.leases, self._settlement, sleep=sleep, stop=stop, answered=self._answered
         )
 
     async def run(self) -> None:
         """Claim and deliver until the stop; then finish or release what is held."""
-        async with asyncio.TaskGroup() as deliveries:
-            while not self._stop.is_set():
-                self._waker.clear()  # before the claim: a wake-up during it must survive
-                if closed_by := await self._pause.opened():
-                    await self.watch.look_again(closed_by)  # what a restart lost is sent again before what is new
-                held = await self._claiming.claim(self._room())
-                self._send(held, deliveries)
-                if not held and not self._stop.is_set():
-                    self._claiming.low_water.woken(await self._waker.wait())
-            await self._settlement.release(self._pacer.leave(), "the daemon stops")
+        self._places = Places(self._concurrency, time.monotonic)
+        try:
+            async with asyncio.TaskGroup() as self._deliveries:
+                await self._work()
+                await self._settlement.release([*self._pacer.leave(), *self._places.leave()], "the daemon stops")
+        finally:
+            self._let_go(self._places.leave())  # nothing, unless this crashed
+
+    async def _work(self) -> None:
+        while not self._stop.is_set():
+            self._claiming.woken(self._waker.clear())  # before the claim: a wake-up during it must survive
+            if closed_by := await self._pause.opened():
+                await self.watch.look_again(closed_by)  # what a restart lost is sent again before what is new
+            held = await self._claiming.claim(self._room())
+            self._send(held)
+            if not held and not self._stop.is_set():
+                await self._waker.wait()
 
     def _room(self) -> int:
         """Return how many may be claimed; whose turn it is to be alone waits until the others have ended."""
         must_be_idle = self._waker.suspect_queue is not None and not self.leases.are_idle
-        room = 0 if must_be_idle else self.leases.room
+        room = 0 if must_be_idle else self._useful_room()
         self._wants_room = room < 1
         return room
 
-    def _send(self, claimed: Sequence[Job], deliveries: asyncio.TaskGroup) -> None:
+    def _useful_room(self) -> int:
+        """Return how many can be held beside what is, or 0 while that is too few to claim them for themselves."""
+        ahead = self._places.ahead if self._pacer.most is None else 0
+        room = self.leases.room(ahead)
+        return room if room > ahead // SHARE else 0
+
+    def _send(self, claimed: Sequence[Job]) -> None:
         """Start what may go out now and put off the rest; one slow delivery must not hold up the next event."""
         now_s = asyncio.get_running_loop().time()
         plan = self._pacer.plan(claimed, now_s)
         for digest in plan.digests:
-            deliveries.create_task(self._deliver(digest), name=f"deliver {digest.key}")
+            if digest.route.action == "wake":
+                self._places.add(digest)
+            else:  # a run may take long, and is in nobody's way
+                self._start(self._deliver(digest), f"deliver {digest.key}")
+        self._fill_places()
         if plan.deferred:
-            deliveries.create_task(self._defer(plan.deferred), name="defer")
+            self._start(self._defer(plan.deferred), "defer")
         self._waker.remind_in(self._pacer.due_s(now_s))
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._deliveries.create_task(work, name=name)
+
+    def _fill_places(self) -> None:
+        while digest := self._places.take():
+            self._start(self._deliver(digest), f"deliver {digest.key}")
+
+    def _answered(self, digest: Digest) -> None:
+        if digest.route.action == "wake":
+            self._places.give_back()
+            self._fill_places()
 
     async def _deliver(self, digest: Digest) -> None:
         """Deliver one digest; no fault of it reaches another."""
@@ -113,5 +145,7 @@ class Worker:
     def _let_go(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self.leases.drop(job)
-        if self._wants_room or (self._claiming.wants_idle and self.leases.are_idle):
+        has_room = self._wants_room and self._useful_room() > 0
+        if has_room or (self._claiming.wants_idle and self.leases.are_idle):
+            self._wants_room = False  # said once
             self._waker.ring("room")

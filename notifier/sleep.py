@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -13,8 +13,7 @@ SLEPT_S = 3.0
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """One instant by both clocks: the monotonic one stops while a Mac sleeps, the wall clock can be set."""
 
     wall_s: float

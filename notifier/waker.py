@@ -27,10 +27,12 @@ class Waker:
         self._listening = listening
         self._rung.set()  # the waiting task must begin, or end, its poll; no reason, so it goes on waiting
 
-    def clear(self) -> None:
-        """Forget the rings so far; call it before the claim, so that a ring during the claim survives."""
+    def clear(self) -> frozenset[str]:
+        """Forget the rings so far and return their reasons; called before the claim, so that one during it survives."""
+        reasons = frozenset(self._reasons)
         self._rung.clear()
         self._reasons.clear()
+        return reasons
 
     def ring(self, reason: str) -> None:
         """Wake the waiting task, or the next one to wait."""

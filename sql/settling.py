@@ -30,6 +30,17 @@ async def complete_jobs(session: Session, jobs: Sequence[Job], outcome: Outcome,
     return {row[0] for row in rows}
 
 
+async def complete_each(
+    session: Session, jobs: Sequence[Job], outcomes: Sequence[Outcome], since_delivery_s: Sequence[float]
+) -> set[UUID]:
+    """End jobs as done, each with its own outcome and its own age; return which are."""
+    rows = await session.fetch(
+        "select * from agent_vault.complete_jobs_each(%b, %s, %b, %b)",  # binary: as text, each value is escaped
+        [*_claims(jobs), [Jsonb(outcome) for outcome in outcomes], list(since_delivery_s)],
+    )
+    return {row[0] for row in rows}
+
+
 async def drop_jobs(session: Session, jobs: Sequence[Job], outcome: Outcome) -> set[UUID]:
     """End jobs as done that the agent is not to hear of, nor to find among what is new; return which are."""
     rows = await session.fetch("select * from agent_vault.drop_jobs(%s, %s, %s)", [*_claims(jobs), Jsonb(outcome)])

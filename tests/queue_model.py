@@ -14,7 +14,7 @@ MOVES = frozenset(
     {
         "agent_vault.await_handling",
         "agent_vault.cancel_job",
-        "agent_vault.complete_jobs",
+        "agent_vault.complete_jobs_each",
         "agent_vault.extend_jobs",
         "agent_vault.fail_jobs",
         "agent_vault.handle_event",

@@ -8,7 +8,7 @@ create or replace function agent_vault.await_handling(
 ) returns table (id uuid, handled boolean)
 language plpgsql security definer
 set search_path = ''
-  set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
+set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare
   v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims);

@@ -2,7 +2,7 @@
 -- null when there is none.
 create or replace function agent_vault.awaiting_until(p_daemon text, p_queues text[]) returns double precision
 language plpgsql stable security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 begin
   perform agent_vault.check_daemon(p_daemon);
   p_queues := agent_vault.confine_queues(p_queues);

@@ -2,7 +2,7 @@
 -- it is fenced out. False when there is nothing to cancel: no such job, or it is finished.
 create or replace function agent_vault.cancel_job(p_job_id uuid) returns boolean
 language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '8s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '8s' as $$
 begin
   update public.jobs j set
     status = 'failed',

@@ -11,7 +11,7 @@ create or replace function agent_vault.claim_jobs(
 )
 language plpgsql security definer
 set search_path = ''
-  set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
+set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
 #variable_conflict use_column
 begin
   perform agent_vault.check_daemon(split_part(p_worker, '/', 1));

@@ -1,34 +1,13 @@
--- Ends jobs as done, and answers which are. p_since_delivery_s is the seconds since the gateway accepted them, by the
--- worker's monotonic clock: the database owns wall-clock time. Saying it twice is quiet. A job whose claim is over is
--- left out and fails no other.
+-- Ends jobs that went out together as done, as complete_jobs_each does: all with one outcome and one age.
 create or replace function agent_vault.complete_jobs(
   p_job_ids uuid[], p_claims int[], p_outcome jsonb, p_since_delivery_s double precision
 ) returns setof uuid
-language plpgsql security definer
-set search_path = ''
-  set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
+language plpgsql security definer set search_path = ''
+  set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 declare
-  v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims);
+  v_many constant int[] := array[coalesce(cardinality(p_job_ids), 0)];
 begin
-  if cardinality(v_held) < cardinality(p_job_ids) then
-    -- the same claim may say it twice: a worker that never heard the first answer
-    return query
-    with known as materialized (
-      select j.id, j.claims, j.status, j.fenced from public.jobs j where j.id = any(agent_vault.own_jobs(p_job_ids))
-    )
-    select k.id from known k, unnest(p_job_ids, p_claims) as held (id, claims)
-    where k.id = held.id and k.claims = held.claims and k.status = 'done' and k.fenced;
-  end if;
-  return query
-  update public.jobs j set
-    status = 'done',
-    lease_until = null,
-    delivered_at = clock_timestamp() - make_interval(secs => p_since_delivery_s),
-    finished_at = clock_timestamp(),
-    outcome = p_outcome,
-    last_error = null,
-    updated_at = now()
-  where j.id = any(v_held)
-  returning j.id;
+  return query select agent_vault.complete_jobs_each(
+    p_job_ids, p_claims, array_fill(p_outcome, v_many), array_fill(p_since_delivery_s, v_many));
 end
 $$;

@@ -2,7 +2,7 @@
 -- count as handled. As complete_jobs, it may be said twice, and leaves out a job whose claim is over.
 create or replace function agent_vault.drop_jobs(p_job_ids uuid[], p_claims int[], p_outcome jsonb) returns setof uuid
 language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 declare
   v_ids constant uuid[] := array(select c from agent_vault.complete_jobs(p_job_ids, p_claims, p_outcome, null) as c);
 begin

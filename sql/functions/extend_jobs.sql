@@ -7,7 +7,7 @@ create or replace function agent_vault.extend_jobs(
 ) returns setof uuid
 language plpgsql security definer
 set search_path = ''
-  set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
+set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
 declare
   v_own constant uuid[] := agent_vault.own_jobs(p_job_ids);
 begin

@@ -8,7 +8,7 @@ returns table (
 )
 language plpgsql security definer
 set search_path = ''
-  set enable_seqscan = off set jit = off set enable_sort = off set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off set enable_sort = off set plan_cache_mode = force_generic_plan
 set lock_timeout = '2s' as $$
 declare
   v_locked boolean := (select d.locked from agent_vault.daemons d where d.name = p_daemon and d.instance = p_worker);

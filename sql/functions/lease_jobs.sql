@@ -11,7 +11,7 @@ create or replace function agent_vault.lease_jobs(
 ) returns setof public.jobs
 language plpgsql security definer
 set search_path = ''
-  set enable_seqscan = off set jit = off set enable_sort = off set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off set enable_sort = off set plan_cache_mode = force_generic_plan
 set lock_timeout = '4s' as $$
 declare
   v_rows tid[];

@@ -7,7 +7,7 @@ create or replace function agent_vault.list_jobs(
 ) returns setof jsonb
 language plpgsql stable security definer
 set search_path = ''
-  set enable_seqscan = off set jit = off set enable_bitmapscan = off set plan_cache_mode = force_custom_plan as $$
+set enable_seqscan = off set jit = off set enable_bitmapscan = off set plan_cache_mode = force_custom_plan as $$
 declare
   v_type text := agent_vault.like_pattern(p_type);
   v_finds_any constant boolean := v_type is null and p_error is null;

@@ -2,7 +2,7 @@
 -- many. One caller at a time: whoever comes second is answered 0.
 create or replace function agent_vault.prune_jobs(p_status text, p_days int, p_limit int) returns int
 language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_ids uuid[];
   v_pruned int;

@@ -3,7 +3,7 @@
 create or replace function public.complete_job(p_job_id uuid, p_status text, p_last_error text default null)
 returns void
 language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 begin
   if p_status is null or p_status not in ('done', 'failed', 'queued') then
     raise exception 'status % is unknown: say done, failed or queued', coalesce(quote_literal(p_status), 'null')

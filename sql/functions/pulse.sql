@@ -5,7 +5,7 @@ create or replace function agent_vault.pulse(p_queues text[], p_run_after timest
 returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision)
 language plpgsql security definer
 set search_path = ''
-  set enable_seqscan = off set jit = off set enable_sort = off set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off set enable_sort = off set plan_cache_mode = force_generic_plan
 set lock_timeout = '2s' as $$
 declare
   v_due timestamptz;

@@ -3,7 +3,7 @@
 -- when one of them gets none.
 create or replace function agent_vault.queue_learnings(p_learning_ids uuid[], p_replay boolean) returns int
 language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_queued int;
 begin

@@ -5,7 +5,7 @@
 create or replace function agent_vault.resend_unhandled(p_daemon text, p_queues text[], p_up_s double precision)
 returns int
 language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 declare
   v_ids uuid[];
 begin

@@ -5,7 +5,7 @@
 -- alone they would keep all that is new waiting.
 create or replace function agent_vault.return_lapsed(p_queue text) returns void
 language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 declare
   v_ids uuid[];
   v_crowded text[];

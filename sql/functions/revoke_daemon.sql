@@ -3,7 +3,7 @@
 -- The login goes first: while it can claim, more may come.
 create or replace function agent_vault.revoke_daemon(p_name text) returns int
 language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '8s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '8s' as $$
 declare
   v_ids uuid[];
 begin

@@ -4,7 +4,7 @@
 create or replace function agent_vault.sweep_learnings(p_limit int)
 returns table (queued int, refused int, error text)
 language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_ids uuid[];
   v_id uuid;

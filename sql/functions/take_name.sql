@@ -9,7 +9,7 @@ create or replace function agent_vault.take_name(
   p_daemon text, p_worker text, p_queues text[], p_listens boolean, p_silence_s double precision
 ) returns boolean
 language plpgsql security definer set search_path = ''
-  set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
+set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_lock constant bigint := hashtextextended('agent_vault.daemons/' || p_daemon, 0);
   -- a pooler would keep a session's lock for whoever comes next: there it is only tried

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
+from programs import until
 
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
@@ -22,6 +23,7 @@ class Socket:
 
     url: str = ""
     connections: int = 0
+    closed: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -38,6 +40,7 @@ async def listening(talk: Talk) -> AsyncIterator[Socket]:
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
+        socket.closed += 1
 
     async with asyncio.TaskGroup() as talks:
 
@@ -112,6 +115,19 @@ async def serve_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
     await reader.read(1)
 
 
+async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer as if the connection were kept, and close it."""
+    await read_request(reader)
+    writer.write(ACCEPTED)
+
+
+async def serve_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer each request, until the client goes."""
+    while True:
+        await read_request(reader)
+        writer.write(ACCEPTED)
+
+
 async def talk_tls_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer a TLS greeting as a plain HTTP server does."""
     await reader.read(1)
@@ -167,11 +183,30 @@ async def test_a_gateway_that_comes_up_is_reached_within_the_call() -> None:
         assert Answer(Verdict.ACCEPTED, 200, posts=3, may_be_taken=True) == await gateway.wake("hello")
 
 
-async def test_a_connection_that_the_gateway_closes_is_not_used_again() -> None:
-    """Each POST has its own connection, so none meets one that is just being closed."""
-    async with listening(serve_once) as socket, client(socket.url) as gateway:
-        answers = [await gateway.wake("one"), await gateway.wake("two")]
+async def test_a_connection_that_the_gateway_closed_is_not_used_again() -> None:
+    """One that was kept and then closed, as by a gateway that starts anew, costs nothing."""
+    async with listening(answer_once) as socket, client(socket.url) as gateway:
+        answers = [await gateway.wake("one")]
+        await until(lambda: not gateway._session.connector._conns, "the end of the connection")
+        answers.append(await gateway.wake("two"))
     assert ([Answer(Verdict.ACCEPTED, 200)] * 2, 2) == (answers, socket.connections)
+
+
+async def test_a_connection_that_the_gateway_closes_under_a_post_is_tried_anew() -> None:
+    """Whether it read the POST is unknown, as with any that ends so: it goes out again, over a new one."""
+    async with listening(serve_once) as socket, client(socket.url, retry_s=30) as gateway:
+        answers = [await gateway.wake("one"), await gateway.wake("two")]
+    again = Answer(Verdict.ACCEPTED, 200, posts=2, may_be_taken=True)
+    assert ([Answer(Verdict.ACCEPTED, 200), again], 2) == (answers, socket.connections)
+
+
+async def test_a_connection_is_kept_for_the_next_post() -> None:
+    """A burst goes over one connection, and an idle client keeps none for long."""
+    async with listening(serve_all) as socket, client(socket.url) as gateway:
+        for number in range(5):
+            assert (await gateway.wake(f"hello {number}")).verdict is Verdict.ACCEPTED
+        assert (1, 0) == (socket.connections, socket.closed)
+        await until(lambda: socket.closed == 1, "the end of the idle connection")
 
 
 async def test_an_endless_binary_error_is_cut() -> None:

@@ -20,7 +20,6 @@ from daemon.pause import Pause
 from daemon.plan import Digest, Routed
 from daemon.routes import DEFAULT, Route
 from daemon.settlement import Settlement
-from daemon.until_heard import UntilHeard
 from notifier import backoff
 from sql import jobs
 from sql.session import Session
@@ -45,9 +44,9 @@ async def settle_all(
     leases = Leases(session, "me", lease_s=60, slots=len(held))
     for job in held:
         leases.hold(job)
-    until_heard = UntilHeard(leases, patience_s=patience_s)
     expected: list[float] = []
-    settlement = Settlement(session, until_heard, Pause(gateway, asyncio.Event()), gateway, expected.append)
+    pause = Pause(gateway, asyncio.Event())
+    settlement = Settlement(session, leases, pause, gateway, expected.append, patience_s=patience_s)
     await settlement.settle(Digest(tuple(Routed(job, route) for job in held)), answer)
     return expected
 
@@ -126,7 +125,7 @@ async def test_a_database_that_refuses_the_call_gets_the_job_back(
     """What no waiting mends is given up, in a line: the lease lapses and the job goes on from there."""
     (job_id,) = insert(database)
     job = await claim(session)
-    database.execute("alter function agent_vault.complete_jobs rename to gone")
+    database.execute("alter function agent_vault.complete_jobs_each rename to gone")
     with capture_logs() as lines:
         await settle(session, job, Answer(Verdict.ACCEPTED, 200), patience_s=0.1)
     assert [("job_not_settled", job_id), ("job_given_up", job_id)] == [

@@ -1,19 +1,21 @@
 """The daemon as a process: what wakes it, and how its jobs go side by side."""
 
 import asyncio
+import signal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import pytest
-from daemons import QUIET, become, daemon, idle, insert, row
+from daemons import QUIET, become, counts, daemon, idle, insert, row
 from gateways import FakeGateway, HoldsTheFirst, gateway
 from programs import until
 
 from daemon.gateway import Gateway
 from daemon.pacing import Pacer
+from daemon.places import MOST_AHEAD
 from daemon.routes import choose_route
 from daemon.worker import Worker
 from notifier.presence import Presence
@@ -279,3 +281,36 @@ async def test_it_mends_a_connection_that_was_ended_while_idle(
         insert(database)
         await become(database, program, done=2)
     assert "database_away" not in program.text
+
+
+class HoldsAfter(asyncio.Event):
+    """An event that the first `count` who come need not wait for."""
+
+    def __init__(self, count: int) -> None:
+        """Begin with nobody there."""
+        super().__init__()
+        self._left = count
+
+    async def wait(self) -> Literal[True]:
+        """Hold all but the first."""
+        self._left -= 1
+        return True if self._left >= 0 else await super().wait()
+
+
+async def test_what_was_claimed_ahead_is_given_back_at_the_end(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """A quick gateway stops answering in the middle of a burst: what is unsent goes back at once, untried."""
+    fake.held = HoldsAfter(150)
+    insert(database, 400)
+    async with daemon(dsn, fake.url, tmp_path, concurrency=3, **QUIET) as program:
+        await until(lambda: len(fake.posts) == 153, "three that wait for their answers")
+        await until(lambda: counts(database)["done"] == 150, "the completions of the others")
+        assert 3 <= counts(database)["processing"] <= 3 + 3 * MOST_AHEAD
+        program.process.send_signal(signal.SIGTERM)
+        await until(lambda: counts(database)["processing"] == 3, "the return of what is unsent")
+        fake.held.set()
+        assert 0 == await program.ended()
+    assert {"done": 153, "queued": 247} == counts(database)
+    assert 153 == len(fake.wakes)
+    assert [(0,)] == database.execute("select distinct attempts from public.jobs where status = 'queued'").fetchall()

@@ -41,6 +41,7 @@ HOSTILE: dict[str, list[str]] = {
     "extend_jobs": [f"'mini/1', {OF_ANOTHER}, 6000", f"'mac_NN/1', {OF_ANOTHER}, 6000", f"null, {OF_ANOTHER}, 6000"],
     "complete_job": [f"{ONE}, '{{}}', 0"],
     "complete_jobs": [f"{OF_ANOTHER}, '{{}}', 0", f"{OF_ANOTHER}, null, null"],
+    "complete_jobs_each": [f"{OF_ANOTHER}, array['{{}}'::jsonb], '{{0}}'", f"{OF_ANOTHER}, null, null"],
     "fail_job": [f"{ONE}, 'no', '{{}}'"],
     "fail_jobs": [f"{OF_ANOTHER}, 'no', '{{}}'"],
     "retry_job": [f"{ONE}, 0, 'no', '{{}}'"],
