@@ -81,7 +81,7 @@ async def test_a_stranger_costs_no_database_work(vault: TestClient, monkeypatch:
     own = re.compile("sweep_learnings|prune_|schema_version|^select 1$")
     assert [] == [query for query in asked if not own.search(query)]
     await deliver(vault, sample())
-    assert [query for query in asked if "record_events" in query]
+    assert [query for query in asked if "record_batch" in query]
 
 
 async def test_vectors(configure: Configure, aiohttp_client: AiohttpClient, database: psycopg.Connection) -> None:
