@@ -4,17 +4,20 @@
 create or replace function agent_vault.complete_jobs_each(
   p_job_ids uuid[], p_claims int[], p_outcomes jsonb[], p_since_delivery_s double precision[]
 ) returns setof uuid
-language plpgsql security definer set search_path = '' set enable_seqscan = off set lock_timeout = '4s' as $$
+language plpgsql security definer
+set search_path = '' set enable_seqscan = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
 declare
   v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims);
 begin
-  -- the same claim may say it twice: a worker that never heard the first answer
-  return query
-  with known as materialized (
-    select j.id, j.claims, j.status, j.fenced from public.jobs j where j.id = any(agent_vault.own_jobs(p_job_ids))
-  )
-  select k.id from known k, unnest(p_job_ids, p_claims) as held (id, claims)
-  where k.id = held.id and k.claims = held.claims and k.status = 'done' and k.fenced;
+  if cardinality(v_held) < cardinality(p_job_ids) then
+    -- the same claim may say it twice: a worker that never heard the first answer
+    return query
+    with known as materialized (
+      select j.id, j.claims, j.status, j.fenced from public.jobs j where j.id = any(agent_vault.own_jobs(p_job_ids))
+    )
+    select k.id from known k, unnest(p_job_ids, p_claims) as held (id, claims)
+    where k.id = held.id and k.claims = held.claims and k.status = 'done' and k.fenced;
+  end if;
   return query
   update public.jobs j set
     status = 'done',
