@@ -6,7 +6,7 @@ from collections.abc import Callable
 from daemon.plan import Digest
 from sql.jobs import Job
 
-AHEAD_S = 0.1
+AHEAD_S = 0.25
 MOST_AHEAD = 20  # for each place
 
 
@@ -22,7 +22,7 @@ class Places:
 
     @property
     def ahead(self) -> int:
-        """How many wakes are worth claiming ahead: as many as were answered in the last tenth of a second.
+        """How many wakes are worth claiming ahead: as many as were answered in the last quarter of a second.
 
         Where the gateway is quick a claim takes many, and where it is not what waits stays in the database, for others.
         """

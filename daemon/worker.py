@@ -23,7 +23,7 @@ from notifier.waker import Waker
 from sql.jobs import Job
 from sql.session import Session
 
-SHARE = 4  # of what may be claimed ahead: a claim for less can wait
+SHARE = 2  # of what may be claimed ahead: a claim for less can wait
 
 log = structlog.get_logger()
 
