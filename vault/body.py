@@ -3,7 +3,7 @@
 import asyncio
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from vault.guest import Guest, guest_of
 from vault.keys import SETTINGS
@@ -22,7 +22,8 @@ def check_head(request: web.Request, limit_bytes: int) -> None:
     """Raise BodyRefused for a body that is announced as too large, or as packed: nothing here unpacks any."""
     if (request.content_length or 0) > limit_bytes:
         raise BodyRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    if any(value.strip().lower() != "identity" for value in request.headers.getall("Content-Encoding", ())):
+    codings = request.headers.getall(hdrs.CONTENT_ENCODING, None)
+    if codings and any(value.strip().lower() != "identity" for value in codings):
         raise BodyRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from vault.guest import guest_of, refusal
 from vault.keys import ROUTES
@@ -36,8 +36,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _has_one_length(request: web.Request) -> bool:
     """Tell whether every proxy sees the body end where aiohttp does, who also takes gzip, and chunks from HTTP/1.0."""
-    codings = [coding.lower() for coding in request.headers.getall("Transfer-Encoding", ())]
-    return not codings or (codings == ["chunked"] and request.version == HttpVersion11)
+    codings = request.headers.getall(hdrs.TRANSFER_ENCODING, None)
+    return not codings or ([coding.lower() for coding in codings] == ["chunked"] and request.version == HttpVersion11)
 
 
 def _closing(status: HTTPStatus) -> web.Response:

@@ -7,7 +7,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from vault.gate import Gate
 
@@ -112,7 +112,8 @@ async def _expecting(
     answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], request: web.BaseRequest
 ) -> web.StreamResponse:
     """Answer a request that expects nothing, or to be told to go on with its body."""
-    if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+    expected = request.headers.get(hdrs.EXPECT)
+    if expected is not None and expected.lower() != "100-continue":
         return refusal(HTTPStatus.EXPECTATION_FAILED)
     return await answer(request)
 
