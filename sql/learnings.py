@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+from sql.arrays import Bodies, Booleans, Doubles, Packed, Texts, Uuids
 from sql.session import Session
 
 # fixed for ever: the same webhook-id must give the same learning_id in every answer, on every machine
@@ -58,28 +59,27 @@ async def record_events(
     """
     rows = await session.fetch(
         "select event_id, learning_id, job_id, duplicate, refused"
-        # in binary: as text a body is twice as long, and an array is written and read character by character
         " from agent_vault.record_batch(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b)",
         lambda: [
             *_columns(events),
-            list(ages_s()) if ages_s else [0.0] * len(events),
-            None if wake is None else list(wake),
+            Doubles.of(ages_s() if ages_s else [0.0] * len(events)),
+            None if wake is None else Texts.of(wake),
         ],
         deadline_s=deadline_s,
     )
     return [Recorded(*row) for row in rows]
 
 
-def _columns(events: Sequence[NewEvent]) -> list[list[Any]]:
+def _columns(events: Sequence[NewEvent]) -> list[Packed]:
     return [
-        [event.event_id for event in events],
-        [event.learning_id for event in events],
-        [event.type for event in events],
-        [event.account for event in events],
-        [event.queue for event in events],
-        [event.learning for event in events],
-        [event.body for event in events],
-        [event.as_json for event in events],
+        Texts.of([event.event_id for event in events]),
+        Uuids.of([event.learning_id for event in events]),
+        Texts.of([event.type for event in events]),
+        Texts.of([event.account for event in events]),
+        Texts.of([event.queue for event in events]),
+        Texts.of([event.learning for event in events]),
+        Bodies([event.body for event in events]),
+        Booleans.of([event.as_json for event in events]),
     ]
 
 

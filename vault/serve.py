@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import traceback
@@ -83,6 +84,7 @@ async def serve(settings: VaultSettings) -> None:
         if not app[HEALTH].ready:
             app[CIRCUIT].trip("away at start")
         allow_files(settings.max_connections)
+        gc.freeze()  # the program itself is not garbage: no collection need look at it again
         listening = await _listen(runner, settings)
         port = listening.sockets[0].getsockname()[1]
         readiness = Readiness.from_environment()

@@ -135,17 +135,17 @@ def _candidates(signatures: str) -> list[bytes]:
     entries = signatures.split(" ")
     if len(entries) > _MAX_SIGNATURES:
         raise SignatureRefused("too_many_signatures")
-    decoded = (_digest(entry.removeprefix("v1,")) for entry in entries if entry.startswith("v1,"))
+    decoded = [_digest(entry[3:]) for entry in entries if entry.startswith("v1,")]
     return [digest for digest in decoded if digest is not None]
 
 
 def _digest(text: str) -> bytes | None:
     try:
-        digest = base64.b64decode(text, validate=True)
+        digest = binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError):
         return None
     # Base64 has spare bits at its end: one digest must not have several spellings.
-    canonical = len(digest) == _DIGEST_BYTES and base64.b64encode(digest).decode() == text
+    canonical = len(digest) == _DIGEST_BYTES and binascii.b2a_base64(digest, newline=False).decode() == text
     return digest if canonical else None
 
 
@@ -160,6 +160,9 @@ def _only(values: list[str]) -> str:
 
 def _values(headers: Mapping[str, str]) -> list[list[str]]:
     """Return the values of each header that counts here; a multidict may have several of one."""
+    several = getattr(headers, "getall", None)
+    if several is not None:
+        return [several(name, []) for name in _HEADERS]
     found: dict[str, list[str]] = {name: [] for name in _HEADERS}
     for key, value in headers.items():
         values = found.get(key.lower())
