@@ -24,13 +24,13 @@ Stage = Callable[[Installation], Awaitable[None]]
 
 async def before_the_commit(whole: Installation) -> None:
     """The vault's batch has left it and not reached Postgres."""
-    await whole.vault_wire.stall("server", at=b"record_events").comes()
+    await whole.vault_wire.stall("server", at=b"record_batch").comes()
 
 
 async def after_the_commit(whole: Installation) -> None:
     """The batch is committed, and the vault has not heard of it."""
     before = learnings(whole)
-    await whole.vault_wire.stall("server", at=b"record_events", answers=True).comes()
+    await whole.vault_wire.stall("server", at=b"record_batch", answers=True).comes()
     await until(lambda: learnings(whole) > before, "the rows of the stalled batch")
 
 
@@ -71,7 +71,7 @@ async def during_the_outage(whole: Installation) -> None:
 async def during_the_drain(whole: Installation) -> None:
     """Postgres was away, what came meanwhile is in the spool, and its first batch has not reached Postgres."""
     await fill_the_spool(whole)
-    stall = whole.vault_wire.stall("server", at=b"record_events")
+    stall = whole.vault_wire.stall("server", at=b"record_batch")
     whole.vault_wire.heal()
     await stall.comes()
 
@@ -80,7 +80,7 @@ async def after_the_drain(whole: Installation) -> None:
     """The spool's first batch is committed, and the vault has not heard of it."""
     await fill_the_spool(whole)
     before = learnings(whole)
-    stall = whole.vault_wire.stall("server", at=b"record_events", answers=True)
+    stall = whole.vault_wire.stall("server", at=b"record_batch", answers=True)
     whole.vault_wire.heal()
     await stall.comes()
     await until(lambda: learnings(whole) > before, "the rows of the stalled batch")

@@ -218,20 +218,20 @@ async def test_a_log_reader_is_no_part_of_delivery(
 async def test_a_database_that_breaks_off_again_and_again_loses_nothing(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:
-    """A hundred jobs flow while its backends are ended ten times: each is done and woke the agent at least once."""
+    """A thousand jobs flow while its backends are ended ten times: each is done and woke the agent at least once."""
     broken_off = 0
 
     def go_on() -> bool:
         nonlocal broken_off
         done = counts(database)["done"]
-        if done > broken_off * 10:
+        if done > broken_off * 40:
             broken_off += bool(terminate(database))
-        return done == 100
+        return done == 1000
 
     # a claim whose answer was lost lapses, counted
-    made = insert(database, 100, max_attempts=20)
+    made = insert(database, 1000, max_attempts=20)
     async with daemon(dsn, fake.url, tmp_path, lease_s=1) as program:
-        await until(go_on, "the hundredth delivery")
+        await until(go_on, "the thousandth delivery")
         assert 0 == await program.stop()
     assert 10 <= broken_off
     assert {f"hello {number}" for number in range(len(made))} == set(fake.wakes)
