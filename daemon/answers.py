@@ -128,9 +128,14 @@ def unanswered(error: Exception, *, token: str, awaited_s: float | None = None) 
     return Answer(verdict, detail=excerpt(_in_words(error), token), may_be_taken=was_sent)
 
 
-def hung_up(posts: int = 1) -> Answer:
+def hung_up() -> Answer:
     """Return what is known of a call that this daemon gave up because it stops."""
-    return Answer(Verdict.POSTPONED, detail="the daemon stops", posts=posts)
+    return Answer(Verdict.POSTPONED, detail="the daemon stops")
+
+
+def held_back(reason: str) -> Answer:
+    """Return what there is to say of a call that was not made."""
+    return Answer(Verdict.POSTPONED, detail=reason, posts=0)
 
 
 def uptime_s(body: bytes) -> float | None:

@@ -84,12 +84,13 @@ class Delivery:
 
         if digest.route.action == "agent":
             (job,) = digest.jobs
-            self._leases.set_aside(job)
             # what is sent again is another run: the gateway would answer with the one that it remembers
             key = f"{job.id}/{job.claims}" if job.sent_before else str(job.id)
             return await self._gateway.agent(digest.route, text, key, stop=self._stop, assure=assure)
         if self._stop.is_set():
-            return answers.hung_up(posts=0)
+            return answers.held_back("the daemon stops")
+        if self._settlement.is_paused:  # by the answer to one that went out before
+            return answers.held_back("the gateway takes no wakes")
         return await self._gateway.wake(text, route=digest.route, stop=self._stop, assure=assure)
 
     async def _held(self, digest: Digest) -> tuple[Routed, ...]:

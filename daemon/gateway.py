@@ -90,7 +90,7 @@ class Gateway:
         call = agent_call(message, key, route, lingers_s=self.timeout_s)
         stop = stop or asyncio.Event()
         if call.awaits_end and stop.is_set():
-            return answers.hung_up(posts=0)
+            return answers.held_back("the daemon stops")
         return await self._call(call, stop, assure)
 
     async def probe(self) -> Answer:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sql.jobs import Job
 
 LATE = timedelta(seconds=5)  # what a transaction that inserts jobs may take and have them claimed at once
-LASTS_S = 30.0
+LASTS_S = 5.0
 LOOK_AGAIN_MS = 1_000.0
 HINTS = frozenset({"notified", "room"})
 

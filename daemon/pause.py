@@ -26,6 +26,11 @@ class Pause:
         self._wait_s = FIRST_PROBE_S
         self._complain = Complaint()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is to be sent."""
+        return self._answer is not None
+
     def close(self, answer: Answer) -> None:
         """Pause, and say why and what to do."""
         self._answer = answer

@@ -52,6 +52,11 @@ class Settlement:
         self._expect = expect
         self._complain = Complaint()
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the latest answers say that nothing is to be sent."""
+        return self._pause.is_closed
+
     async def settle(self, digest: Digest, answer: Answer) -> None:
         """Do with its jobs as the gateway's answer says."""
         answered_at = asyncio.get_running_loop().time()

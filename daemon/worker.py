@@ -106,6 +106,8 @@ class Worker:
             if digest.route.action == "wake":
                 self._places.add(digest)
             else:  # a run may take long, and is in nobody's way
+                if digest.route.action == "agent":
+                    self.leases.set_aside(digest.jobs[0])
                 self._start(self._deliver(digest), f"deliver {digest.key}")
         self._fill_places()
         if plan.deferred:

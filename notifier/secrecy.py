@@ -10,6 +10,7 @@ from typing import Final
 from notifier.configuration import SettingsError
 
 _OTHERS: Final = 0o077
+_GROUP_READS: Final = 0o040  # the group of a pod's volume is its fsGroup, which is the pod's own
 _MACHINE: Final = ("run", "credentials")
 _USERS: Final = ("run", "user")
 _DOCKERS: Final = Path("/run/secrets")
@@ -60,7 +61,9 @@ def read_secret(path: Path) -> bytes:
 
 
 def _refuse_open(path: Path, mode: int) -> None:
-    if stat.S_ISREG(mode) and is_open(mode) and not is_systemds(path.parent):
+    folder = path.parent
+    seen = mode & ~_GROUP_READS if is_containers(folder) else mode
+    if stat.S_ISREG(mode) and is_open(seen) and not is_systemds(folder):
         raise OpenSecretError(f"{path} holds a secret and is open to others: {remedy(path, mode)}")
 
 

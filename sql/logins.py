@@ -151,7 +151,8 @@ def _group(connection: psycopg.Connection, kind: str) -> str:
 
 def _mark(connection: psycopg.Connection, kind: str) -> str:
     """Return the comment on a role that says that it was granted here: what anybody else made is not ours to drop."""
-    return f"made by agent-vault grant {kind} in the database {connection.info.dbname}"
+    row = connection.execute("select current_database()").fetchone()  # a pooler may know it by another name
+    return f"made by agent-vault grant {kind} in the database {row[0] if row else ''}"
 
 
 def _is_role(connection: psycopg.Connection, name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from sql.connecting import ConnectError
 from sql.line import CONNECT_S, Statements
@@ -139,6 +140,12 @@ def _new_enough(rows: list[tuple[Any, ...]]) -> int:
     return found
 
 
+@retry(
+    retry=retry_if_exception_type(psycopg.errors.DeadlockDetected),  # with the programs that go on meanwhile
+    wait=wait_random(0, 1),
+    stop=stop_after_attempt(5),
+    reraise=True,
+)
 def migrate(dsn: str, *, keep_anon: bool = False) -> Migrated:
     """Apply what is missing and put the privileges right; safe to run at any time, by many at once.
 

@@ -74,6 +74,7 @@ async def run_parts(app: web.Application) -> AsyncIterator[None]:
                 for name, work in _parts(app, sessions["writer"]).items()
             ]
             yield
+            await app[INBOX].wake_owed()
             for part in running:
                 part.cancel()
 

@@ -75,8 +75,11 @@ class Inbox:
             raise StorageAwayError(f"{self._room} for the database")
         self._queue.append(waiting)
         self._news.set()
+        all_s = _patience_s(self._room.all_bytes)
+        # with a spool nobody waits for the bytes of others
+        own_s = all_s if self._spooler is None else _patience_s(len(waiting.event.body))
         # a timer of its own, since asyncio.wait and asyncio.timeout cost several times as much
-        patience = asyncio.get_running_loop().call_later(_patience_s(self._room.all_bytes), self._give_up, waiting)
+        patience = asyncio.get_running_loop().call_later(own_s, self._give_up, waiting, own_s >= all_s)
         try:
             answer = await waiting.stored
         finally:
@@ -85,11 +88,12 @@ class Inbox:
             raise answer
         return answer
 
-    def _give_up(self, waiting: _Waiting) -> None:
+    def _give_up(self, waiting: _Waiting, is_overdue: bool) -> None:  # noqa: FBT001 - a timer passes no keywords
         """Wait for it no longer; what the writer has not taken up yet, it need not."""
         waited_s = asyncio.get_running_loop().time() - waiting.received_at
         if not waiting.stored.done():
-            self._circuit.trip(f"no commit within {waited_s:.0f} s")
+            if is_overdue:
+                self._circuit.trip(f"no commit within {waited_s:.0f} s")
             waiting.stored.set_result(StorageAwayError(f"no commit within {waited_s:.0f} s"))
 
     @staticmethod
@@ -118,6 +122,11 @@ class Inbox:
             finally:
                 for one in batch:
                     self._room.leave(len(one.event.body))
+
+    async def wake_owed(self) -> None:
+        """Wake whom the latest commits did not: no other commit will."""
+        if self._wakes.owed:
+            await self._wake()
 
     def _next_batch(self) -> list[_Waiting]:
         """Take what waits, up to so many events and bytes; a larger one goes alone."""

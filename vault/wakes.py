@@ -35,7 +35,8 @@ class Wakes:
 
     def woke(self, queues: Iterable[str], now: float) -> None:
         """Count one commit that woke these."""
-        self._spent_until = max(self._spent_until, now) + EVERY_S
+        # no more in debt than a burst, or many quiet queues would put off what is owed by minutes
+        self._spent_until = min(max(self._spent_until, now), now + AHEAD * EVERY_S) + EVERY_S
         for queue in queues:
             self._woken_at[queue] = now
             self.owed.discard(queue)

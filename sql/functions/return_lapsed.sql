@@ -13,7 +13,7 @@ begin
   v_ids := array(
     select j.id from public.jobs j
     where j.status = 'processing' and j.queue = p_queue and j.lease_until < now()
-    order by j.lease_until limit 100
+    order by j.lease_until limit 1000
     for update skip locked);
   if cardinality(v_ids) = 0 then
     return;

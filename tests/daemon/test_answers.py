@@ -13,7 +13,7 @@ from daemon.answers import (
     Verdict,
     answered,
     excerpt,
-    hung_up,
+    held_back,
     probed,
     retry_after_s,
     unanswered,
@@ -201,7 +201,7 @@ def test_the_age_of_the_gateways_process(expected: float | None, body: bytes) ->
 def test_a_call_that_we_gave_up() -> None:
     """It says so, and waits for nothing."""
     expected = Answer(Verdict.POSTPONED, detail="the daemon stops", posts=0)
-    assert expected == hung_up(posts=0)
+    assert expected == held_back("the daemon stops")
 
 
 def test_an_excerpt_without_a_token_is_left_whole() -> None:

@@ -42,7 +42,7 @@ async def test_a_look_at_many_queues_begins_at_the_lowest_mark() -> None:
     assert NOON + timedelta(seconds=7) - LATE == water.least(["default", "mail"])
 
 
-async def test_it_lasts_for_half_a_minute(clock: Clock) -> None:
+async def test_it_lasts_for_seconds(clock: Clock) -> None:
     """However often it is raised meanwhile."""
     water = LowWater()
     for _ in range(2):

@@ -215,6 +215,25 @@ async def test_a_log_reader_is_no_part_of_delivery(
     assert 3000 == len(set(fake.wakes)) == len(fake.wakes)
 
 
+async def test_what_was_claimed_ahead_of_a_pause_goes_back(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """A gateway that turns everybody away hears no more than was on its way, and other daemons can have the rest."""
+    insert(database, 2000)
+    async with daemon(dsn, fake.url, tmp_path, concurrency=4) as program:
+        await until(lambda: len(fake.wakes) > 200, "a good pace")
+        fake.always = (401, "Unauthorized")
+        await program.event("gateway_paused")
+        await until(lambda: not counts(database).get("processing"), "the release of all")
+        assert len(fake.posts) <= len(fake.wakes) + 8
+        assert 0 < counts(database)["queued"]
+        fake.always = None
+        await until(lambda: counts(database)["done"] == 2000, "the two thousandth delivery")
+        assert 0 == await program.stop()
+    attempts = database.execute("select max(attempts) from jobs").fetchone()
+    assert ((1,), 2000) == (attempts, len(set(fake.wakes)))
+
+
 async def test_a_database_that_breaks_off_again_and_again_loses_nothing(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:

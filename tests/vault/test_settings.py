@@ -404,6 +404,8 @@ def test_a_kubernetes_volume(credential: Write, monkeypatch: pytest.MonkeyPatch,
         assert f"the secrets folder {folder} is open to others: chmod 700 {folder}" == refusal()
         return
     assert load().agent_edge_key is not None
+    (folder / "agent_edge_key").chmod(0o440)  # with fsGroup, whatever defaultMode says
+    assert load().agent_edge_key is not None
     (folder / "agent_edge_key").chmod(0o444)
     assert "open to others: give it the mode 0400" in refusal()
 

@@ -77,6 +77,19 @@ def test_a_quiet_queue_is_woken_at_once() -> None:
     assert not wakes.at_once(["mail"], 100 + QUIET_S / 2)
 
 
+def test_many_quiet_queues_put_off_no_wake_up() -> None:
+    """Sixty queues with an event now and then are all woken at once, and what is owed after them waits no longer."""
+    wakes = Wakes()
+    for number in range(60 * 60):
+        now = 100 + number / 180
+        if wakes.at_once([f"queue_{number % 60}"], now):
+            wakes.woke([f"queue_{number % 60}"], now)
+    wakes.owed.add("default")
+    due_s = wakes.due_s(now)
+    assert due_s is not None
+    assert due_s <= 2 * EVERY_S
+
+
 def test_nobody_owed_is_never_due() -> None:
     """Without a debt there is no timer."""
     wakes = Wakes()
@@ -122,6 +135,16 @@ async def test_the_last_of_a_burst_is_woken_for(session: Session, ear: Ear) -> N
         await until(lambda: not box._wakes.owed, "the wake-up")
         writer.cancel()
     assert [DEFAULT] == ear.heard()
+
+
+async def test_the_end_wakes_whom_it_owes(session: Session, ear: Ear) -> None:
+    """A vault that stops leaves nobody to the daemon's own look."""
+    box = Inbox(session)
+    await box.wake_owed()
+    assert [] == ear.heard()
+    box._wakes.owed.add("mail")
+    await box.wake_owed()
+    assert [MAIL] == ear.heard()
 
 
 async def test_the_next_commit_wakes_for_all(session: Session, ear: Ear) -> None:
