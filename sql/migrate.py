@@ -8,7 +8,7 @@ script to paste.
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -31,6 +31,14 @@ begin
     if (select max(version) from agent_vault.migrations) > {version} then
       raise exception 'the database is newer than this script (version {version}): nothing was changed';
     end if;
+  end if;
+end
+$$;"""
+# in the order in which a delivery takes them: one after the other they would meet those that wait for the second
+_LOCK: Final = """do $$
+begin
+  if to_regclass('public.agent_learnings') is not null and to_regclass('public.jobs') is not null then
+    lock table public.agent_learnings, public.jobs in access exclusive mode;
   end if;
 end
 $$;"""
@@ -185,13 +193,15 @@ def connect(dsn: str, *, name: str) -> psycopg.Connection:
 
 def _apply(connection: psycopg.Connection, before: int | None) -> None:
     """Run the migrations after version `before`, and the functions where they changed."""
-    for migration in migrations():
-        if migration.version > (before or 0):
-            connection.execute(migration.text.encode())
-            connection.execute(
-                "insert into agent_vault.migrations (version, name) values (%s, %s) on conflict do nothing",
-                [migration.version, migration.name],
-            )
+    missing = [migration for migration in migrations() if migration.version > (before or 0)]
+    if missing:
+        connection.execute(_LOCK)
+    for migration in missing:
+        connection.execute(migration.text.encode())
+        connection.execute(
+            "insert into agent_vault.migrations (version, name) values (%s, %s) on conflict do nothing",
+            [migration.version, migration.name],
+        )
     row = connection.execute(
         "select functions_digest from agent_vault.migrations where version = %s", [latest()]
     ).fetchone()
@@ -212,6 +222,7 @@ def script(*, keep_anon: bool = False) -> str:
         f"set local lock_timeout = '{LOCK_TIMEOUT_MS}ms';",
         f"set local agent_vault.keep_anon = {'on' if keep_anon else 'off'};",
         _GUARD.format(version=latest()),
+        _LOCK,
         *(m.text for m in migrations()),
         routines(),
         f"insert into agent_vault.migrations (version, name) values {known} on conflict do nothing;",  # noqa: S608 - ours

@@ -1,8 +1,5 @@
 -- What keeps the queue as fast with millions of rows as with none.
 
--- in the order in which a delivery takes them: one after the other they would meet those that wait for the second
-lock table public.agent_learnings, public.jobs in access exclusive mode;
-
 -- lease_jobs answers the jobs themselves; pulse gains an argument that its callers may leave out
 drop function if exists agent_vault.lease_jobs(text, text, int, double precision, boolean, timestamptz, boolean);
 drop function if exists agent_vault.pulse(text[]);

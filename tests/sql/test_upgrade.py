@@ -1,6 +1,8 @@
 """From earlier releases: what was delivered is old news, what is open goes on, rights are those of a fresh install."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -166,3 +168,21 @@ def test_the_release_before_the_mark_ends_like_a_fresh_one(
     with psycopg.connect(fresh) as one, psycopg.connect(version_5) as other:
         assert read_schema(one) == read_schema(other)
         assert jobs == other.execute("select * from jobs order by id").fetchall()
+
+
+@pytest.mark.parametrize("upgrade", [migrate, paste])
+def test_a_delivery_that_is_under_way_ends_first(version_5: str, upgrade: Callable[[str], object]) -> None:
+    """It has stored its event when the upgrade begins, and stores its job while that waits."""
+    waits = "select count(*) from pg_locks where not granted and locktype = 'relation'"
+    with psycopg.connect(version_5) as delivery, psycopg.connect(version_5, autocommit=True) as other:
+        delivery.execute("insert into agent_learnings (learning) values ('under way')")
+        with ThreadPoolExecutor(1) as pool:
+            upgrading = pool.submit(upgrade, version_5)
+            while other.execute(waits).fetchone() == (0,):
+                assert not upgrading.done()
+                time.sleep(0.02)
+            delivery.execute("insert into jobs (type) values ('under way')")
+            delivery.commit()
+            upgrading.result(60)
+        assert latest() == read_version(other)
+        assert (1,) == other.execute("select count(*) from jobs where type = 'under way'").fetchone()
