@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 Source = Literal["environment", "folder", "toml", "openclaw"]
@@ -21,6 +23,7 @@ class Canaries:
     """One secret of each kind, all with one word in them that stands nowhere else; and all that was said anywhere."""
 
     word: str = field(default_factory=lambda: f"canary{uuid.uuid4().hex}")
+    user: str = field(default_factory=lambda: f"bird_{uuid.uuid4().hex[:12]}")
     heard: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -39,8 +42,20 @@ class Canaries:
         return f"{self.word}edge"
 
     def dsn(self, dsn: str, **parts: str) -> str:
-        """Put the database's password into a string."""
-        return make_conninfo(dsn, password=f"{self.word}db", **parts)
+        """Put the user and the password into a string."""
+        return make_conninfo(dsn, **{"user": self.user, "password": f"{self.word}db", **parts})
+
+    @contextlib.contextmanager
+    def login(self, database: psycopg.Connection) -> Iterator[None]:
+        """Have a server that asks for passwords let this user in."""
+        user = sql.Identifier(self.user)
+        made = sql.SQL("create role {} superuser login password {}").format(user, sql.Literal(f"{self.word}db"))
+        database.execute(made)
+        try:
+            yield
+        finally:
+            database.execute(sql.SQL("drop owned by {}").format(user))
+            database.execute(sql.SQL("drop role {}").format(user))
 
     def secrets(self, dsn: str) -> dict[str, str]:
         """Every secret by its environment name."""

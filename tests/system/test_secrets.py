@@ -33,10 +33,10 @@ PAGE = "https://app.example.com"
 
 
 @pytest.fixture
-def canaries() -> Iterator[Canaries]:
+def canaries(database: psycopg.Connection) -> Iterator[Canaries]:
     """Secrets to plant, of which nothing may have been said anywhere at the end of the test."""
     planted = Canaries()
-    with watched(planted):
+    with planted.login(database), watched(planted):
         yield planted
     assert [] == planted.leaks()
     assert [] != [said for said in planted.heard.values() if said], "nothing was heard at all"
