@@ -35,15 +35,18 @@ def paste(dsn: str) -> None:
         connection.execute(script())
 
 
+def apply_first(count: int, connection: psycopg.Connection) -> None:
+    """Apply the first migrations, as the release did whose schema had this version."""
+    for migration in migrations()[:count]:
+        connection.execute(migration.text)
+        connection.execute("insert into agent_vault.migrations values (%s, %s)", [migration.version, migration.name])
+
+
 @pytest.fixture
 def version_3(project: str) -> str:
     """A database that an earlier release migrated, with a few rows."""
     with psycopg.connect(project) as connection:
-        for migration in migrations()[:3]:
-            connection.execute(migration.text)
-            connection.execute(
-                "insert into agent_vault.migrations values (%s, %s)", [migration.version, migration.name]
-            )
+        apply_first(3, connection)
         connection.execute(CLAIM)
         connection.execute(ROWS)
     return project
@@ -91,11 +94,7 @@ def test_upgraded_and_fresh_end_alike(version_3: str, supabase: Callable[[], str
 def version_4(project: str) -> str:
     """A database of the release before the roles: its helpers run as whoever calls, and an API key was let in."""
     with psycopg.connect(project) as connection:
-        for migration in migrations()[:4]:
-            connection.execute(migration.text)
-            connection.execute(
-                "insert into agent_vault.migrations values (%s, %s)", [migration.version, migration.name]
-            )
+        apply_first(4, connection)
         connection.execute(routines())
         connection.execute("alter function agent_vault.lock_jobs(uuid[]) security invoker")
         connection.execute("drop function agent_vault.own_jobs(uuid[])")
@@ -142,11 +141,7 @@ for each row when (new.finished_at is null) execute function agent_vault.keep_cl
 def version_5(project: str) -> str:
     """A database of the release before the low-water mark."""
     with psycopg.connect(project) as connection:
-        for migration in migrations()[:5]:
-            connection.execute(migration.text)
-            connection.execute(
-                "insert into agent_vault.migrations values (%s, %s)", [migration.version, migration.name]
-            )
+        apply_first(5, connection)
         connection.execute(routines())
         connection.execute("drop function agent_vault.lease_jobs, agent_vault.pulse")
         connection.execute("drop trigger agent_vault_entered on jobs; drop trigger agent_vault_moved on jobs")
@@ -173,7 +168,10 @@ def test_the_release_before_the_mark_ends_like_a_fresh_one(
 @pytest.mark.parametrize("upgrade", [migrate, paste])
 def test_a_delivery_that_is_under_way_ends_first(version_5: str, upgrade: Callable[[str], object]) -> None:
     """It has stored its event when the upgrade begins, and stores its job while that waits."""
-    waits = "select count(*) from pg_locks where not granted and locktype = 'relation'"
+    waits = (
+        "select count(*) from pg_locks where not granted and locktype = 'relation'"
+        " and database = (select oid from pg_database where datname = current_database())"
+    )
     with psycopg.connect(version_5) as delivery, psycopg.connect(version_5, autocommit=True) as other:
         delivery.execute("insert into agent_learnings (learning) values ('under way')")
         with ThreadPoolExecutor(1) as pool:
