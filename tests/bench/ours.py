@@ -66,14 +66,14 @@ class Ours:
                 ids = [f"msg_fill_{time.time_ns()}_{number}" for number in range(at, min(at + CHUNK, count))]
                 events = [read_event(one, body(one), settings) for one in ids]
                 columns = [[getattr(event, name) for event in events] for name in COLUMNS]
-                await connection.execute(FILL, columns)
+                await connection.execute(FILL, [*columns, [0.0] * len(events)])
 
     def receiver(self, site: Site) -> contextlib.AbstractAsyncContextManager[int]:
         """Run a vault; gives its port."""
         return vault(site)
 
 
-COLUMNS = ("event_id", "learning_id", "type", "account", "queue", "learning", "body", "as_json", "age_s")
+COLUMNS = ("event_id", "learning_id", "type", "account", "queue", "learning", "body", "as_json")
 
 
 @contextlib.asynccontextmanager
