@@ -9,7 +9,7 @@ from importlib.metadata import version
 import asyncpg
 from bench.floor import POOL, WAKE, receiving, serve
 from bench.loops import run
-from bench.stage import LISTENING, Site, module
+from bench.stage import LISTENING, Site, peer_worker
 from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgPoolDriver
 from pgqueuer.models import Job
@@ -40,13 +40,9 @@ class Peer:
         async with connected(dsn) as pool:
             await Queries(AsyncpgPoolDriver(pool)).install()
 
-    @contextlib.asynccontextmanager
-    async def worker(self, site: Site, concurrency: int) -> AsyncIterator[None]:
+    def worker(self, site: Site, concurrency: int) -> contextlib.AbstractAsyncContextManager[None]:
         """Run its worker."""
-        arguments = ("bench.pgqueuer_peer", "work", site.dsn, site.gateway_url, str(concurrency))
-        async with module(*arguments, home=site.home) as running:
-            await running.line("ready")
-            yield
+        return peer_worker("bench.pgqueuer_peer", site, concurrency)
 
     @contextlib.asynccontextmanager
     async def producer(self, site: Site) -> AsyncIterator[Callable[[], Awaitable[None]]]:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from bench.floor import POOL, WAKE, receiving, serve
 from bench.loops import run
-from bench.stage import LISTENING, Site, module
+from bench.stage import LISTENING, Site, peer_worker
 from procrastinate import App, PsycopgConnector
 
 NAME = "post"
@@ -30,13 +30,9 @@ class Peer:
         async with (app := app_of(dsn)).open_async():
             await app.schema_manager.apply_schema_async()
 
-    @contextlib.asynccontextmanager
-    async def worker(self, site: Site, concurrency: int) -> AsyncIterator[None]:
+    def worker(self, site: Site, concurrency: int) -> contextlib.AbstractAsyncContextManager[None]:
         """Run its worker."""
-        arguments = ("bench.procrastinate_peer", "work", site.dsn, site.gateway_url, str(concurrency))
-        async with module(*arguments, home=site.home) as running:
-            await running.line("ready")
-            yield
+        return peer_worker("bench.procrastinate_peer", site, concurrency)
 
     @contextlib.asynccontextmanager
     async def producer(self, site: Site) -> AsyncIterator[Callable[[], Awaitable[None]]]:

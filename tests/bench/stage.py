@@ -130,3 +130,11 @@ def percentile(values: Sequence[float], at: int) -> float:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+@contextlib.asynccontextmanager
+async def peer_worker(name: str, site: Site, concurrency: int) -> AsyncIterator[None]:
+    """Run the worker that a peer's module is as a program."""
+    async with module(name, "work", site.dsn, site.gateway_url, str(concurrency), home=site.home) as running:
+        await running.line("ready")
+        yield
