@@ -16,7 +16,7 @@ from sql import events, learnings, old_workers
 from vault.bearer import refuse_key
 from vault.body import BodyRefused, check_head, read_body
 from vault.guest import refusal
-from vault.keys import JOBS, LEARNINGS
+from vault.keys import JOBS, LEARNINGS, SETTINGS
 from vault.parameters import TEXT_CHARS, BadRequestError, limit, parameter, since, text
 from vault.webhook import unavailable
 
@@ -146,8 +146,9 @@ async def search_learnings(request: web.Request) -> web.Response:
 
 async def _body(request: web.Request, kind: type[T]) -> T:
     check_head(request, BODY_BYTES)
+    body = await read_body(request, BODY_BYTES, request.app[SETTINGS].body_timeout_s)
     try:
-        return msgspec.json.decode(await read_body(request, BODY_BYTES), type=kind)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         is_shape = isinstance(error, msgspec.ValidationError)
         raise BadRequestError(f"invalid body: {error}" if is_shape else "invalid JSON body") from None

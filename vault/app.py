@@ -11,6 +11,7 @@ from aiohttp import web, web_response
 from notifier.parts import keep_running
 from sql.session import Session
 from vault import api, cors
+from vault.answer import SERVER
 from vault.circuit import Circuit
 from vault.door import door
 from vault.drain import Drain
@@ -18,16 +19,16 @@ from vault.failures import Failures
 from vault.health import Health
 from vault.housekeeping import Housekeeping
 from vault.inbox import Inbox
-from vault.keys import CIRCUIT, CLOCK, FAILURES, HEALTH, INBOX, JOBS, LEARNINGS, ROUTES, SETTINGS, SPOOLER
+from vault.keys import CIRCUIT, CLOCK, DIRECT, FAILURES, HEALTH, INBOX, JOBS, LEARNINGS, ROUTES, SETTINGS, SPOOLER
 from vault.settings import VaultSettings
 from vault.spooler import Spooler
-from vault.webhook import receive
+from vault.webhook import Receiver
 
 PREFIXES = ("", "/agent-vault")  # existing installs know the second
 
 # The header that else names the versions of Python and aiohttp. Not a signal of the application: what is no HTTP is
 # answered without one.
-web_response.SERVER_SOFTWARE = "agent-vault"  # type: ignore[attr-defined]
+web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]
 
 
 def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> web.Application:
@@ -36,8 +37,10 @@ def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> w
     app[SETTINGS] = settings
     app[CLOCK] = now
     app[FAILURES] = Failures()
+    app[DIRECT] = {("POST", f"{prefix}/composio/webhook"): Receiver(app).receive for prefix in PREFIXES}
+    for (method, path), receive in app[DIRECT].items():
+        app.router.add_route(method, path, receive)
     for prefix in PREFIXES:
-        app.router.add_post(f"{prefix}/composio/webhook", receive)
         app.router.add_get(f"{prefix}/health", api.health)
         for method, path, handler in api.GUARDED:
             cors.add_route(app.router, method, prefix + path, api.guarded(handler), settings.cors_origins)

@@ -6,7 +6,6 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from vault.guest import Guest, guest_of
-from vault.keys import SETTINGS
 
 
 class BodyRefused(Exception):
@@ -27,14 +26,14 @@ def check_head(request: web.Request, limit_bytes: int) -> None:
         raise BodyRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
 
-async def read_body(request: web.Request, limit_bytes: int) -> bytes:
+async def read_body(request: web.Request, limit_bytes: int, within_s: float) -> bytes:
     """Return the body, counted while it comes. Raises BodyRefused when it is too large, too slow or broken."""
     guest = guest_of(request)
     try:
         if request.content.is_eof() and request.content_length is not None:
             body = request.content.read_nowait()  # it came with its head: nothing to wait for, and nothing to count
         else:
-            body = await _arriving(request, limit_bytes, guest)
+            body = await _arriving(request, limit_bytes, within_s, guest)
     except TimeoutError:
         raise BodyRefused(HTTPStatus.REQUEST_TIMEOUT) from None
     except web.RequestPayloadError:
@@ -44,10 +43,10 @@ async def read_body(request: web.Request, limit_bytes: int) -> bytes:
     return body
 
 
-async def _arriving(request: web.Request, limit_bytes: int, guest: Guest | None) -> bytes:
+async def _arriving(request: web.Request, limit_bytes: int, within_s: float, guest: Guest | None) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    async with asyncio.timeout(request.app[SETTINGS].body_timeout_s):
+    async with asyncio.timeout(within_s):
         async for chunk in request.content.iter_any():
             size += len(chunk)
             if size > limit_bytes:

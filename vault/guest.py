@@ -2,15 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from vault.gate import Gate
 
+Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Direct = Mapping[tuple[str, str], Answering]
 KEPT_ALIVE_S = 75.0  # longer than the minute for which proxies keep a connection of theirs
 LINGERING_S = 5.0  # to read on after a refusal, so that the answer is not lost with the reset
 
@@ -18,12 +19,17 @@ LINGERING_S = 5.0  # to read on after a refusal, so that the answer is not lost 
 class Guest(web.RequestHandler):
     """aiohttp's own connection, with a limit of time for the head of a request, and known to the gate."""
 
-    def __init__(self, server: web.Server, gate: Gate, head_s: float, **kwargs: Any) -> None:
-        """Take the server that answers, the gate, and within how many seconds a request's head must be there."""
+    def __init__(self, server: web.Server, gate: Gate, head_s: float, direct: Direct, **kwargs: Any) -> None:
+        """Take the server that answers, the gate, and within how many seconds a request's head must be there.
+
+        `direct` answers, by method and path, what need not go through the application: its router and middlewares cost
+        as much as all else that is done with a webhook.
+        """
         loop = asyncio.get_running_loop()
         super().__init__(server, loop=loop, keepalive_timeout=KEPT_ALIVE_S, lingering_time=LINGERING_S, **kwargs)
-        # before aiohttp looks at it, which quotes what it does not know and stumbles over bytes that are no text
-        self._request_handler = partial(_expecting, server.request_handler)
+        self._request_handler = self._answer
+        self._to_application = server.request_handler
+        self._direct = direct
         self._gate = gate
         self._head_s = head_s
         self._timer: asyncio.TimerHandle | None = None
@@ -52,13 +58,6 @@ class Guest(web.RequestHandler):
         self._gate.leave(self)
         super().connection_lost(exc)
 
-    def begin(self, *, whole: bool) -> None:
-        """End the wait for a request's head, and where it has no body, for the request."""
-        self._answering = True
-        self._head_came()
-        if whole:
-            self.whole()
-
     def hold(self, more_bytes: int) -> None:
         """Count so much more of its body, which is held in memory."""
         self._gate.hold(self, more_bytes)
@@ -66,12 +65,6 @@ class Guest(web.RequestHandler):
     def whole(self) -> None:
         """End the wait for the request."""
         self._gate.whole(self)
-
-    def answered(self) -> None:
-        """Wait for the next request, without limit of time before its first byte but the server's keep-alive."""
-        self._answering = False
-        self._gate.whole(self)
-        self._gate.wait(self)
 
     def drop(self) -> None:
         """Close it at once, whatever was to be sent: who does not read its answer must not stay either."""
@@ -98,6 +91,32 @@ class Guest(web.RequestHandler):
         told = refusal(resp.status) if isinstance(resp, web.HTTPException) else resp
         return await super().finish_response(request, told, start_time)
 
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Take a request for one that has come, and its answer for the beginning of the wait for the next."""
+        self._answering = True
+        self._head_came()
+        if not request.can_read_body:
+            self.whole()
+        try:
+            return await self._answer_to(request)
+        finally:
+            # without limit of time before the first byte of the next but the server's keep-alive
+            self._answering = False
+            self._gate.whole(self)
+            self._gate.wait(self)
+
+    async def _answer_to(self, request: web.BaseRequest) -> web.StreamResponse:
+        # before aiohttp looks at it, which quotes what it does not know and stumbles over bytes that are no text
+        expected = request.headers.get(hdrs.EXPECT)
+        if expected is not None:
+            if expected.lower() != "100-continue":
+                return refusal(HTTPStatus.EXPECTATION_FAILED)
+            return await self._to_application(request)
+        directly = self._direct.get((request.method, request.raw_path))
+        if directly is None:
+            return await self._to_application(request)
+        return misread(request) or await directly(cast("web.Request", request))
+
     def _expect_head(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._head_s, self.drop)
@@ -108,14 +127,25 @@ class Guest(web.RequestHandler):
             self._timer = None
 
 
-async def _expecting(
-    answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], request: web.BaseRequest
-) -> web.StreamResponse:
-    """Answer a request that expects nothing, or to be told to go on with its body."""
-    expected = request.headers.get(hdrs.EXPECT)
-    if expected is not None and expected.lower() != "100-continue":
-        return refusal(HTTPStatus.EXPECTATION_FAILED)
-    return await answer(request)
+def misread(request: web.BaseRequest) -> web.Response | None:
+    """Return the refusal of a request that a proxy may have read in another way than aiohttp does."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        return _closing(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+    if not _has_one_length(request):
+        return _closing(HTTPStatus.BAD_REQUEST)
+    return None
+
+
+def _has_one_length(request: web.BaseRequest) -> bool:
+    """Tell whether every proxy sees the body end where aiohttp does, who also takes gzip, and chunks from HTTP/1.0."""
+    codings = request.headers.getall(hdrs.TRANSFER_ENCODING, None)
+    return not codings or ([coding.lower() for coding in codings] == ["chunked"] and request.version == HttpVersion11)
+
+
+def _closing(status: HTTPStatus) -> web.Response:
+    answer = refusal(status)
+    answer.force_close()
+    return answer
 
 
 def refusal(status: int) -> web.Response:

@@ -7,6 +7,7 @@ from aiohttp import web
 from sql.session import Session
 from vault.circuit import Circuit
 from vault.failures import Failures
+from vault.guest import Direct
 from vault.health import Health
 from vault.inbox import Inbox
 from vault.settings import VaultSettings
@@ -15,6 +16,7 @@ from vault.spooler import Spooler
 SETTINGS = web.AppKey("SETTINGS", VaultSettings)
 CLOCK = web.AppKey[Callable[[], float]]("CLOCK")  # unix seconds
 INBOX = web.AppKey("INBOX", Inbox)
+DIRECT = web.AppKey[Direct]("DIRECT")  # what answers webhooks, by method and path
 ROUTES = web.AppKey[frozenset[tuple[str, str]]]("ROUTES")  # method and path of each
 CIRCUIT = web.AppKey("CIRCUIT", Circuit)
 SPOOLER = web.AppKey[Spooler | None]("SPOOLER")

@@ -20,7 +20,7 @@ from notifier.readiness import Readiness
 from vault.app import is_ready, make_app
 from vault.gate import Gate, allow_files
 from vault.guest import Guest
-from vault.keys import CIRCUIT, HEALTH
+from vault.keys import CIRCUIT, DIRECT, HEALTH, SETTINGS
 from vault.settings import VaultSettings
 
 LEAVE_S = 20.0
@@ -39,7 +39,7 @@ class AccessLog(AbstractAccessLogger):
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Log without the query, which may hold what somebody searched for."""
-        if not request.path.endswith(("/composio/webhook", "/livez", "/readyz", "/health")):
+        if not request.raw_path.partition("?")[0].endswith(("/composio/webhook", "/livez", "/readyz", "/health")):
             facts = {"method": request.method, "path": request.path[:200], "status": response.status}
             log.info("http_request", **facts, ms=round(time * 1000, 1))
 
@@ -85,7 +85,7 @@ async def serve(settings: VaultSettings) -> None:
             app[CIRCUIT].trip("away at start")
         allow_files(settings.max_connections)
         gc.freeze()  # the program itself is not garbage: no collection need look at it again
-        listening = await _listen(runner, settings)
+        listening = await _listen(runner, app)
         port = listening.sockets[0].getsockname()[1]
         readiness = Readiness.from_environment()
         readiness.ready()
@@ -99,13 +99,15 @@ async def serve(settings: VaultSettings) -> None:
     log.info("vault_stopped")
 
 
-async def _listen(runner: web.AppRunner, settings: VaultSettings) -> asyncio.Server:
+async def _listen(runner: web.AppRunner, app: web.Application) -> asyncio.Server:
+    settings = app[SETTINGS]
     gate = Gate(settings.max_connections, BODIES * settings.max_body_bytes)
     connection = partial(
         Guest,
         cast("web.Server", runner.server),
         gate,
         settings.header_timeout_s,
+        app[DIRECT],
         access_log_class=AccessLog,
         access_log=log,
         logger=ServerLog(),

@@ -3,11 +3,11 @@
 import time
 from typing import Any
 
-import msgspec
 import structlog
 from aiohttp import web
 
 from sql.learnings import NewEvent, Recorded
+from vault.answer import Answer
 from vault.body import BodyRefused, check_head, read_body
 from vault.composio import parse, safe_slug
 from vault.guest import refusal
@@ -20,49 +20,61 @@ from vault.signature import Delivery, SignatureRefused, prove, read_claim
 from vault.spooler import Spooled
 
 RETRY_AFTER_S = 5
-JSON = {"Content-Type": "application/json; charset=utf-8"}
 ACCOUNT = "composio.connected_account."
 
 log = structlog.get_logger()
 
 
-async def receive(request: web.Request) -> web.Response:
-    """Answer 200 once it is committed or spooled; 401 to whoever is not Composio; 503 when it must be sent again."""
-    began = time.monotonic()
-    settings = request.app[SETTINGS]
-    try:
-        delivery, body = await _let_in(request, settings)
-    except BodyRefused as refused:
-        log.warning("webhook_refused", reason=str(refused).replace(" ", "_"), limit=settings.max_body_bytes)
-        return refusal(refused.status)
-    except SignatureRefused as refused:
-        log.warning("webhook_refused", reason=refused.reason, body_bytes=request.content_length)
-        return web.json_response({"error": "invalid signature"}, status=401)
-    event = read_event(delivery.webhook_id, body, settings)
-    facts = {
-        "event_id": event.event_id,
-        "type": event.type,
-        "queue": event.queue,
-        "body_bytes": len(body),
-        "attempt": delivery.attempt,
-    }
-    try:
-        recorded = await request.app[INBOX].store(event)
-    except StorageAwayError as error:
-        log.warning("webhook_not_stored", **facts, error=str(error))
-        return unavailable()
-    if isinstance(recorded, Spooled):
-        return _answer_spooled(recorded, facts, began)
-    return _answer(recorded, facts, began)
+class Receiver:
+    """Answers webhooks for one application."""
 
+    def __init__(self, app: web.Application) -> None:
+        """Take the application that holds the settings, the clock and, while it runs, the inbox."""
+        self._app = app
+        self._settings = settings = app[SETTINGS]
+        self._secrets = [secret.get_secret_value().encode() for secret in settings.composio_webhook_secrets]
 
-async def _let_in(request: web.Request, settings: VaultSettings) -> tuple[Delivery, bytes]:
-    """Return what Composio signed. Raises BodyRefused and SignatureRefused, for the headers before the body is read."""
-    check_head(request, settings.max_body_bytes)
-    claim = read_claim(request.headers, request.app[CLOCK]())
-    body = await read_body(request, settings.max_body_bytes)
-    secrets = [secret.get_secret_value() for secret in settings.composio_webhook_secrets]
-    return prove(claim, body, secrets), body
+    async def receive(self, request: web.Request) -> web.Response:
+        """Answer 200 once it is committed or spooled; 401 to whoever is not Composio; 503 when it must be sent again.
+
+        The request need not have gone through the application.
+        """
+        began = time.monotonic()
+        try:
+            delivery, body = await self._let_in(request)
+        except BodyRefused as refused:
+            log.warning("webhook_refused", reason=str(refused).replace(" ", "_"), limit=self._settings.max_body_bytes)
+            return refusal(refused.status)
+        except SignatureRefused as refused:
+            log.warning("webhook_refused", reason=refused.reason, body_bytes=request.content_length)
+            return web.json_response({"error": "invalid signature"}, status=401)
+        event = read_event(delivery.webhook_id, body, self._settings)
+        facts = {
+            "event_id": event.event_id,
+            "type": event.type,
+            "queue": event.queue,
+            "body_bytes": len(body),
+            "attempt": delivery.attempt,
+        }
+        try:
+            recorded = await self._app[INBOX].store(event)
+        except StorageAwayError as error:
+            log.warning("webhook_not_stored", **facts, error=str(error))
+            return unavailable()
+        if isinstance(recorded, Spooled):
+            return _answer_spooled(recorded, facts, began)
+        return _answer(recorded, facts, began)
+
+    async def _let_in(self, request: web.Request) -> tuple[Delivery, bytes]:
+        """Return what Composio signed.
+
+        Raises BodyRefused and SignatureRefused, for the headers before the body is read.
+        """
+        settings = self._settings
+        check_head(request, settings.max_body_bytes)
+        claim = read_claim(request.headers, self._app[CLOCK]())
+        body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
+        return prove(claim, body, self._secrets), body
 
 
 def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEvent:
@@ -106,17 +118,13 @@ def _answer(recorded: Recorded, facts: dict[str, Any], began: float) -> web.Resp
         duplicate=recorded.duplicate,
         ms=_ms(began),
     )
-    return _said({"ok": True, "learning_id": recorded.learning_id, "job_queued": recorded.job_id is not None})
+    return Answer({"ok": True, "learning_id": recorded.learning_id, "job_queued": recorded.job_id is not None})
 
 
 def _answer_spooled(spooled: Spooled, facts: dict[str, Any], began: float) -> web.Response:
     """Say that it is on this machine's disk: its job comes with Postgres."""
     log.info("webhook_accepted", **facts, learning_id=spooled.learning_id, spooled=True, ms=_ms(began))
-    return _said({"ok": True, "learning_id": spooled.learning_id, "job_queued": False, "spooled": True})
-
-
-def _said(answer: dict[str, Any]) -> web.Response:
-    return web.Response(body=msgspec.json.encode(answer), headers=JSON)
+    return Answer({"ok": True, "learning_id": spooled.learning_id, "job_queued": False, "spooled": True})
 
 
 def _ms(began: float) -> float:
