@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 SIMPLE: Final = frozenset({str, int, bool, NoneType, UUID})  # what msgspec says as plain() and json do
+RENDERED: Final = frozenset({"exc_info", "stack_info"})  # what structlog's processors make text of
 HIDDEN: Final = "***"
 NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 SECRET_KEY: Final = re.compile(
@@ -26,6 +27,7 @@ SECRET_TEXT: Final = re.compile(
     r"""(://[^/\s:@"]*:)(?!password@)[^/\s@"]+(?=@)|(password=|bearer )[^\s"'\\]+""", re.IGNORECASE
 )  # the password of a URL (not the word itself, as in an example), of a connection string, and a bearer token
 SECRET_MARKS: Final = ("://", "password=", "bearer ")  # how it begins, which hardly any line has
+SECRET_BYTES: Final = tuple(mark.encode() for mark in SECRET_MARKS)
 
 
 def hide_keys(fields: Mapping[str, object], depth: int = 3) -> dict[str, object]:
@@ -44,12 +46,32 @@ def hide_text(line: str) -> str:
     return SECRET_TEXT.sub(lambda found: (found[1] or found[2]) + HIDDEN, line)
 
 
+def quickly(fields: Mapping[str, object]) -> bytes:
+    """Render what nearly all events are made of: simple values, ASCII, nothing that may be secret; b"" for the rest.
+
+    The line is that of `hide_text(as_json(hide_keys(fields)))`, for a fourth of the time.
+    """
+    if not _are_harmless(tuple(fields)) or type(fields.get("event")) is not str:
+        return b""
+    for value in fields.values():  # loops, since a generator costs more than what it looks at
+        if type(value) not in SIMPLE and not (type(value) is float and math.isfinite(value)):
+            return b""
+    try:
+        line = msgspec.json.encode(_ordered(fields))
+    except Exception:  # noqa: BLE001 - half a surrogate pair, an integer that is too long: whatever it is, it is not quick
+        return b""
+    folded = line.lower()
+    for mark in SECRET_BYTES:
+        if mark in folded:
+            return b""
+    return line if line.isascii() else b""
+
+
 def as_json(fields: Mapping[str, object]) -> str:
     """Render strict ASCII JSON, `time`, `level` and `event` first; what JSON cannot say becomes text."""
-    ordered = {"time": None, "level": None, "event": None, **fields}
+    ordered = _ordered(fields)
     ordered["event"] = text(ordered["event"])
-    line = _quickly(ordered) or _dumped(ordered)
-    line = line or _dumped({text(key): _sayable(value) for key, value in ordered.items()})
+    line = _dumped(ordered) or _dumped({text(key): _sayable(value) for key, value in ordered.items()})
     if line.isascii():
         return line
     # Escaped as it is, half a surrogate pair would be JSON that strict readers refuse: it becomes '?'.
@@ -99,14 +121,13 @@ def _names_secret(key: object) -> bool:
     return SECRET_KEY.search(text(key)) is not None
 
 
-def _quickly(fields: Mapping[str, object]) -> str:
-    """Render what nearly all events are made of; anything else is left to the slower way."""
-    for value in fields.values():
-        if type(value) not in SIMPLE and not (type(value) is float and math.isfinite(value)):
-            return ""
-    with suppress(Exception):
-        return msgspec.json.encode(fields).decode()
-    return ""
+@lru_cache(1024)
+def _are_harmless(keys: tuple[object, ...]) -> bool:
+    return all(isinstance(key, str) and key not in RENDERED and not _names_secret(key) for key in keys)
+
+
+def _ordered(fields: Mapping[str, object]) -> dict[str, object]:
+    return {"time": None, "level": None, "event": None, **fields}
 
 
 def _dumped(value: object) -> str:

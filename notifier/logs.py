@@ -18,6 +18,10 @@ from notifier.log_pipe import LogPipe
 from notifier.log_sources import adopt_exceptions, adopt_logging
 
 STDOUT: Final = 1
+RENDERING: Final[tuple[Processor, ...]] = (
+    structlog.processors.StackInfoRenderer(),
+    structlog.processors.format_exc_info,
+)
 METHODS: Final = ("debug", "info", "warning", "error", "critical")
 
 
@@ -47,15 +51,9 @@ def open_logs(*, level: str = "info", fd: int = STDOUT) -> Iterator[None]:
 
 def _steps(*, terminal: bool) -> list[Processor]:
     """List what happens to an event on its way from the caller to bytes."""
-    return [
-        structlog.processors.add_log_level,
-        _stamp,
-        structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
-        lambda _logger, _method, event: log_line.hide_keys(event),
-        *(_colour() if terminal else [_json]),
-        _finish,
-    ]
+    if not terminal:
+        return [_json]
+    return [structlog.processors.add_log_level, _stamp, *RENDERING, _hide_keys, *_colour(), _finish]
 
 
 def _colour() -> list[Processor]:
@@ -69,8 +67,19 @@ def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return event
 
 
-def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return log_line.as_json(event)
+def _json(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+    event["level"] = method
+    line = log_line.quickly(_stamp(logger, method, event))
+    if line:
+        return line + b"\n"
+    fields: Any = event
+    for step in (*RENDERING, _hide_keys):
+        fields = step(logger, method, fields)
+    return _finish(logger, method, log_line.as_json(fields))
+
+
+def _hide_keys(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return log_line.hide_keys(event)
 
 
 def _finish(_logger: WrappedLogger, _method: str, line: Any) -> bytes:

@@ -32,6 +32,7 @@ class Receiver:
         """Take the application that holds the settings, the clock and, while it runs, the inbox."""
         self._app = app
         self._settings = settings = app[SETTINGS]
+        self._log = log.bind()  # once: the module's own binds anew for each line
         self._secrets = [secret.get_secret_value().encode() for secret in settings.composio_webhook_secrets]
 
     async def receive(self, request: web.Request) -> web.Response:
@@ -62,8 +63,8 @@ class Receiver:
             log.warning("webhook_not_stored", **facts, error=str(error))
             return unavailable()
         if isinstance(recorded, Spooled):
-            return _answer_spooled(recorded, facts, began)
-        return _answer(recorded, facts, began)
+            return self._answer_spooled(recorded, facts, began)
+        return self._answer(recorded, facts, began)
 
     async def _let_in(self, request: web.Request) -> tuple[Delivery, bytes]:
         """Return what Composio signed.
@@ -75,6 +76,25 @@ class Receiver:
         claim = read_claim(request.headers, self._app[CLOCK]())
         body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
         return prove(claim, body, self._secrets), body
+
+    def _answer(self, recorded: Recorded, facts: dict[str, Any], began: float) -> web.Response:
+        if recorded.refused:
+            self._log.error("webhook_not_stored", **facts, error=recorded.refused)
+            return web.json_response({"error": "db_error", "detail": "the database refused the row"}, status=500)
+        self._log.info(
+            "webhook_accepted",
+            **facts,
+            learning_id=recorded.learning_id,
+            job_id=recorded.job_id,
+            duplicate=recorded.duplicate,
+            ms=_ms(began),
+        )
+        return Answer({"ok": True, "learning_id": recorded.learning_id, "job_queued": recorded.job_id is not None})
+
+    def _answer_spooled(self, spooled: Spooled, facts: dict[str, Any], began: float) -> web.Response:
+        """Say that it is on this machine's disk: its job comes with Postgres."""
+        self._log.info("webhook_accepted", **facts, learning_id=spooled.learning_id, spooled=True, ms=_ms(began))
+        return Answer({"ok": True, "learning_id": spooled.learning_id, "job_queued": False, "spooled": True})
 
 
 def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEvent:
@@ -104,27 +124,6 @@ def unavailable(detail: str = "not stored, send it again") -> web.Response:
         status=503,
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
-
-
-def _answer(recorded: Recorded, facts: dict[str, Any], began: float) -> web.Response:
-    if recorded.refused:
-        log.error("webhook_not_stored", **facts, error=recorded.refused)
-        return web.json_response({"error": "db_error", "detail": "the database refused the row"}, status=500)
-    log.info(
-        "webhook_accepted",
-        **facts,
-        learning_id=recorded.learning_id,
-        job_id=recorded.job_id,
-        duplicate=recorded.duplicate,
-        ms=_ms(began),
-    )
-    return Answer({"ok": True, "learning_id": recorded.learning_id, "job_queued": recorded.job_id is not None})
-
-
-def _answer_spooled(spooled: Spooled, facts: dict[str, Any], began: float) -> web.Response:
-    """Say that it is on this machine's disk: its job comes with Postgres."""
-    log.info("webhook_accepted", **facts, learning_id=spooled.learning_id, spooled=True, ms=_ms(began))
-    return Answer({"ok": True, "learning_id": spooled.learning_id, "job_queued": False, "spooled": True})
 
 
 def _ms(began: float) -> float:
