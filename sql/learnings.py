@@ -1,7 +1,6 @@
 """Events into rows, in batches, and learnings out again."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -15,8 +14,7 @@ from sql.session import Session
 EVENT_NAMESPACE = UUID("6f1c3f0e-6e1b-5d0a-9f0c-2d9a4b7c8e11")
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(msgspec.Struct, frozen=True):
     """A verified delivery on its way into the database; `as_json`: its body may stand in metadata as jsonb."""
 
     event_id: str
@@ -33,8 +31,7 @@ class NewEvent:
         return uuid5(EVENT_NAMESPACE, self.event_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """What became of an event: its rows, whether they were there before, or why the database refused it."""
 
     event_id: str

@@ -9,8 +9,8 @@ from msgspec import Raw
 
 _Shape = TypeVar("_Shape")
 
+ID_CHARS: Final = 256
 _TEXT_CHARS: Final = 1000
-_ID_CHARS: Final = 256
 # A longer string is no id: it is not unfolded, so that a hostile one costs no memory.
 _ID_BYTES: Final = 64 * 1024
 # Escaped backslashes, a whole surrogate pair, or (group 1) half of one. Possessive, and begins with a literal:
@@ -56,7 +56,7 @@ def read(raw: Raw | bytes | bytearray, shape: type[_Shape]) -> _Shape | None:
 def read_id(raw: Raw) -> str | None:
     """Return a string's first 256 characters, without the NULs that Postgres refuses; None for no string."""
     text = read(raw, str) if len(memoryview(raw)) <= _ID_BYTES else None
-    return None if text is None else text.replace("\0", "")[:_ID_CHARS]
+    return None if text is None else text.replace("\0", "")[:ID_CHARS]
 
 
 def clip(raw: Raw | bytes) -> str:

@@ -6,8 +6,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
+
+import msgspec
 
 # A dot is allowed although the signed text is id.timestamp.body: a part of the id could only be taken for the
 # timestamp if the body began with digits and a dot, and what Composio signs begins with a brace.
@@ -41,8 +43,7 @@ _MESSAGES: Final[dict[Reason, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """A delivery that Composio signed; the attempt counts from 1, is not signed, and only for the log."""
 
     webhook_id: str
@@ -59,8 +60,7 @@ class SignatureRefused(Exception):
         self.reason: Reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """What the headers of a delivery say, and nothing has proven yet."""
 
     webhook_id: str
@@ -116,10 +116,15 @@ def sign(secret: bytes | str, webhook_id: str, timestamp_s: int, body: bytes) ->
 
 def _mac(secret: bytes | str, webhook_id: str, timestamp: str, body: bytes) -> bytes:
     # The whole secret is the key: Composio neither strips `whsec_` nor decodes what follows it.
-    key = secret.encode() if isinstance(secret, str) else secret
-    mac = hmac.new(key, f"{webhook_id}.{timestamp}.".encode(), hashlib.sha256)
+    mac = _keyed(secret.encode() if isinstance(secret, str) else secret).copy()
+    mac.update(f"{webhook_id}.{timestamp}.".encode())
     mac.update(body)
     return mac.digest()
+
+
+@lru_cache(16)
+def _keyed(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod=hashlib.sha256)
 
 
 def _any_equal(expected: list[bytes], candidates: list[bytes]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from spools import empty_index, kept
 from structlog.testing import capture_logs
 
@@ -76,7 +77,7 @@ def test_a_killed_process_loses_nothing(spool: Spool) -> None:
 def test_what_goes_in_comes_out(spool: Spool) -> None:
     """An event comes out as it went in, with the time of its receipt."""
     one = kept("msg_1", b'"\\u0000"\xff')
-    one = replace(one, event=replace(one.event, account="ca_1", as_json=False, learning="\U0001f600"))
+    one = replace(one, event=structs.replace(one.event, account="ca_1", as_json=False, learning="\U0001f600"))
     spool.append([one])
     assert [replace(one, number=1)] == spool.next_batch(rows=9, body_bytes=MIB)
 
