@@ -8,18 +8,22 @@ create or replace function agent_vault.record_batch(
   p_bodies bytea[], p_as_json boolean[], p_ages_s double precision[], p_wake text[]
 ) returns table (event_id text, learning_id uuid, job_id uuid, duplicate boolean, refused text)
 language plpgsql security definer set search_path = '' as $$
+declare
+  v_setting text;  -- assigned, since perform would run a query
 begin
   if current_setting('synchronous_commit') = 'off' then
-    perform set_config('synchronous_commit', 'on', true);
+    v_setting := set_config('synchronous_commit', 'on', true);
   end if;
-  perform pg_notify('agent_vault_' || q, '') from unnest(p_wake) q;
-  perform set_config('agent_vault.quiet', case when p_wake is null then 'on' else 'off' end, true);
+  if cardinality(p_wake) > 0 then
+    perform pg_notify('agent_vault_' || q, '') from unnest(p_wake) q;
+  end if;
+  v_setting := set_config('agent_vault.quiet', case when p_wake is null then 'on' else 'off' end, true);
   begin
     return query select e.event_id, e.learning_id, e.job_id, e.duplicate, null::text
     from agent_vault.insert_events(
       p_event_ids, p_learning_ids, p_types, p_accounts, p_queues, p_learnings,
       p_bodies, p_as_json, p_ages_s, true, true) e;
-    perform set_config('agent_vault.quiet', 'off', true);
+    v_setting := set_config('agent_vault.quiet', 'off', true);
     return;
   exception when others then
     if agent_vault.is_passing(sqlstate) then
@@ -30,6 +34,6 @@ begin
   from agent_vault.record_singly(
     p_event_ids, p_learning_ids, p_types, p_accounts, p_queues, p_learnings, p_bodies, p_as_json, p_ages_s) e
   order by e.place;
-  perform set_config('agent_vault.quiet', 'off', true);
+  v_setting := set_config('agent_vault.quiet', 'off', true);
 end
 $$;

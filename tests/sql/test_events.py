@@ -4,13 +4,13 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from ear import Ear
+from msgspec.structs import replace
 from psycopg.rows import dict_row
 
 from sql.learnings import NewEvent, Recorded, record_events

@@ -31,7 +31,16 @@ RELATIONS = """
             or has_any_column_privilege(%(role)s, c.oid, 'select, insert, update, references')))
 """
 # what a function that only others of ours call is: no role but service_role has it
-INSIDE = {"lease_jobs", "return_lapsed", "hold_jobs", "lock_jobs", "insert_events", "queue_learnings", "read_json"}
+INSIDE = {
+    "lease_jobs",
+    "return_lapsed",
+    "hold_jobs",
+    "lock_jobs",
+    "insert_events",
+    "answer_known",
+    "queue_learnings",
+    "read_json",
+}
 SETTLING = {"complete_job", "complete_jobs_each", "fail_jobs", "retry_jobs", "release_jobs", "await_handling"}
 MAY: dict[str, set[str]] = {
     "server": {"schema_version", "record_events", "sweep_learnings", "prune_jobs", "prune_learnings", "claim_next_job"},
@@ -102,6 +111,7 @@ def test_every_function_runs_as_its_owner_with_a_fixed_search_path(database: psy
         "select p.oid::regprocedure from pg_proc p"
         " where p.pronamespace in ('agent_vault'::regnamespace, 'public'::regnamespace)"
         " and (not p.prosecdef or not coalesce(p.proconfig @> array['search_path=\"\"'], false))"
+        " and p.oid <> 'agent_vault.job_payload'::regproc"  # becomes part of the function that calls it
     )
     assert [] == wrong.fetchall()
 
