@@ -3,9 +3,10 @@
 import atexit
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -63,8 +64,14 @@ def _colour() -> list[Processor]:
 
 
 def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    event["time"] = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    event["time"] = f"{_utc(seconds)}.{nanoseconds // 1000:06}Z"
     return event
+
+
+@lru_cache(1)
+def _utc(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _json(logger: WrappedLogger, method: str, event: EventDict) -> bytes:

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -18,6 +17,7 @@ _TIMESTAMP: Final = re.compile(r"[0-9]{1,12}")
 _ATTEMPT: Final = re.compile(r"[0-9]{1,6}")
 _HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature", "x-composio-delivery-attempt")
 _MAX_SIGNATURES: Final = 8
+_SMALL_BYTES: Final = 64 * 1024  # a body that may be copied
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 
 Reason = Literal[
@@ -116,15 +116,13 @@ def sign(secret: bytes | str, webhook_id: str, timestamp_s: int, body: bytes) ->
 
 def _mac(secret: bytes | str, webhook_id: str, timestamp: str, body: bytes) -> bytes:
     # The whole secret is the key: Composio neither strips `whsec_` nor decodes what follows it.
-    mac = _keyed(secret.encode() if isinstance(secret, str) else secret).copy()
-    mac.update(f"{webhook_id}.{timestamp}.".encode())
+    key = secret.encode() if isinstance(secret, str) else secret
+    head = f"{webhook_id}.{timestamp}.".encode()
+    if len(body) <= _SMALL_BYTES:
+        return hmac.digest(key, head + body, hashlib.sha256)  # in one call, for a third of the time
+    mac = hmac.new(key, head, hashlib.sha256)
     mac.update(body)
     return mac.digest()
-
-
-@lru_cache(16)
-def _keyed(key: bytes) -> hmac.HMAC:
-    return hmac.new(key, digestmod=hashlib.sha256)
 
 
 def _any_equal(expected: list[bytes], candidates: list[bytes]) -> bool:
