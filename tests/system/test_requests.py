@@ -2,6 +2,8 @@
 
 import re
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import psycopg
 import pytest
@@ -16,6 +18,7 @@ CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
 LENGTH = f"Content-Length: {len(BODY)}"
 CHUNKS = "Transfer-Encoding: chunked"
 CANARY = b"canary7f3a"
+CRLF = b"\r\n"
 
 
 def signed(*more: str, body: bytes = BODY, **changed: str) -> bytes:
@@ -26,6 +29,12 @@ def signed(*more: str, body: bytes = BODY, **changed: str) -> bytes:
 def without_date(answer: bytes) -> bytes:
     """Return an answer less what the clock puts in."""
     return re.sub(rb"Date: [^\r]*\r\n", b"", answer)
+
+
+def head_lines(answer: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the names and values of an answer's headers."""
+    lines = answer.partition(CRLF * 2)[0].split(CRLF)[1:]
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
 
 
 def ambiguous() -> dict[str, bytes]:
@@ -118,6 +127,19 @@ async def test_versions(port: int, database: psycopg.Connection) -> None:
     assert [] == rows(database, "agent_learnings")
     for version in ("HTTP/1.0", "HTTP/1.1"):
         assert b" 200 OK\r\n" in await say(port, delivery(None, CLOSING, version=version))
+
+
+async def test_answers_of_connections_that_stay_and_that_end(port: int, database: psycopg.Connection) -> None:
+    """Two deliveries in one piece get two answers, alike but for what ends the connection."""
+    pieces = (await say(port, delivery(None) + delivery(None, CLOSING))).split(b"HTTP/1.1 ")[1:]
+    stays, ends = (dict(head_lines(piece)) for piece in pieces)
+    assert {b"Connection": b"close"} == {name: ends[name] for name in ends.keys() - stays.keys()}
+    for headers in (stays, ends):
+        assert (b"agent-vault", b"application/json; charset=utf-8") == (headers[b"Server"], headers[b"Content-Type"])
+        assert datetime.now(UTC) - parsedate_to_datetime(headers[b"Date"].decode()) < timedelta(minutes=1)
+    lengths = [len(piece.partition(CRLF * 2)[2]) for piece in pieces]
+    assert lengths == [int(headers[b"Content-Length"]) for headers in (stays, ends)]
+    assert 2 == len(rows(database, "jobs"))
 
 
 async def test_unknown_addresses(port: int) -> None:
