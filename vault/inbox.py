@@ -25,6 +25,7 @@ COMMIT_S = 3.0  # Composio's patience is not known
 DEADLINE_S = 10.0
 BYTES_A_SECOND = 1024 * 1024  # what a commit may be slower by: large bodies take long, on a slow line above all
 DISK_S = 10.0
+TRY_AGAIN_S = 5.0
 WAKE_S = 1.0
 
 
@@ -160,7 +161,7 @@ class Inbox:
             self._wakes.owed |= queues  # before the try: a commit whose answer is lost wakes nobody when it is repeated
         deadline_s = DEADLINE_S + body_bytes / BYTES_A_SECOND
         try:
-            recorded: list[Recorded] = await _retried()(self._record, batch, wake, deadline_s)
+            recorded = await self._record_surely(batch, wake, deadline_s)
         except psycopg.Error as error:
             self._circuit.trip(one_line(error))
             for waiting in batch:
@@ -172,6 +173,16 @@ class Inbox:
                 self._circuit.mend()
             for waiting, answer in zip(batch, recorded, strict=True):
                 _answer(waiting, answer)
+
+    async def _record_surely(self, batch: list[_Waiting], wake: list[str] | None, deadline_s: float) -> list[Recorded]:
+        began = time.monotonic()
+        try:
+            return await self._record(batch, wake, deadline_s)  # by itself, for tenacity costs as much as a signature
+        except psycopg.OperationalError:
+            if time.monotonic() - began > TRY_AGAIN_S:
+                raise
+        recorded: list[Recorded] = await _retried()(self._record, batch, wake, deadline_s)
+        return recorded
 
     async def _record(self, batch: list[_Waiting], wake: list[str] | None, deadline_s: float) -> list[Recorded]:
         events = [waiting.event for waiting in batch]
@@ -203,6 +214,6 @@ def _retried() -> AsyncRetrying:
     return AsyncRetrying(
         retry=retry_if_exception_type(psycopg.OperationalError),
         wait=wait_random(0, 0.1),
-        stop=stop_after_attempt(5) | stop_after_delay(5),
+        stop=stop_after_attempt(4) | stop_after_delay(TRY_AGAIN_S),
         reraise=True,
     )
