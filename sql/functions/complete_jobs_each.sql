@@ -2,22 +2,24 @@
 -- since the gateway accepted it, by the worker's monotonic clock: the database owns wall-clock time. Saying it twice is
 -- quiet. A job whose claim is over is left out and fails no other.
 create or replace function agent_vault.complete_jobs_each(
-  p_job_ids uuid[], p_claims int[], p_outcomes jsonb[], p_since_delivery_s double precision[]
+  p_job_ids uuid[], p_claims int[], p_outcomes jsonb[], p_since_delivery_s double precision[],
+  p_claimed_at timestamptz[] default null
 ) returns setof uuid
 language plpgsql security definer
 set search_path = '' set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
 set lock_timeout = '4s' as $$
 declare
-  v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims);
+  v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims, p_claimed_at);
 begin
   if cardinality(v_held) < cardinality(p_job_ids) then
     -- the same claim may say it twice: a worker that never heard the first answer
     return query
     with known as materialized (
-      select j.id, j.claims, j.status, j.fenced from public.jobs j where j.id = any(agent_vault.own_jobs(p_job_ids))
+      select j.id, j.claims, j.locked_at, j.status, j.fenced from public.jobs j where j.id = any(agent_vault.own_jobs(p_job_ids))
     )
-    select k.id from known k, unnest(p_job_ids, p_claims) as held (id, claims)
-    where k.id = held.id and k.claims = held.claims and k.status = 'done' and k.fenced;
+    select k.id from known k, unnest(p_job_ids, p_claims, p_claimed_at) as held (id, claims, claimed_at)
+    where k.id = held.id and k.claims = held.claims and (held.claimed_at is null or k.locked_at = held.claimed_at)
+      and k.status = 'done' and k.fenced;
   end if;
   return query
   update public.jobs j set
@@ -28,8 +30,10 @@ begin
     outcome = said.outcome,
     last_error = null,
     updated_at = now()
-  from unnest(p_job_ids, p_claims, p_outcomes, p_since_delivery_s) as said (id, claims, outcome, since_s)
+  from unnest(p_job_ids, p_claims, p_claimed_at, p_outcomes, p_since_delivery_s)
+    as said (id, claims, claimed_at, outcome, since_s)
   where j.id = any(v_held) and j.id = said.id and j.claims = said.claims
+    and (said.claimed_at is null or j.locked_at = said.claimed_at)
   returning j.id;
 end
 $$;
