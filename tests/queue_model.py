@@ -14,11 +14,11 @@ MOVES = frozenset(
     {
         "agent_vault.await_handling",
         "agent_vault.cancel_job",
+        "agent_vault.claim_jobs",
         "agent_vault.complete_jobs_each",
         "agent_vault.extend_jobs",
         "agent_vault.fail_jobs",
         "agent_vault.handle_event",
-        "agent_vault.lease_jobs",
         "agent_vault.release_jobs",
         "agent_vault.release_unheld",
         "agent_vault.requeue_job",
@@ -27,6 +27,7 @@ MOVES = frozenset(
         "agent_vault.return_lapsed",
         "agent_vault.revoke_daemon",
         "agent_vault.take_name",
+        "public.claim_next_job",
         "public.complete_job",
     }
 )

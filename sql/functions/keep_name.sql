@@ -1,5 +1,5 @@
 -- The pulse of a daemon: it says that the daemon lives, and answers what pulse answers, whether the daemon still has
--- its name (see take_name), and which queue's next job is a suspect, which only an idle worker gets (see lease_jobs).
+-- its name (see take_name), and which queue's next job is a suspect, which only an idle worker gets (see claim_jobs).
 -- Over its own session (p_listens) a run that could not get the lock of its name, since a dead connection
 -- of its own still had it, tries again.
 create or replace function agent_vault.keep_name(p_daemon text, p_worker text, p_queues text[], p_listens boolean)

@@ -13,3 +13,6 @@ drop function if exists agent_vault.retry_jobs(uuid[], int[], double precision, 
 drop function if exists agent_vault.release_job(uuid, int, double precision, text);
 drop function if exists agent_vault.release_jobs(uuid[], int[], double precision, text);
 drop function if exists agent_vault.await_handling(uuid[], int[], jsonb, double precision, double precision);
+
+-- claim_jobs does by itself what this did
+drop function if exists agent_vault.lease_jobs(text, text, int, double precision, boolean, timestamptz, boolean);

@@ -143,7 +143,7 @@ def version_5(project: str) -> str:
     with psycopg.connect(project) as connection:
         apply_first(5, connection)
         connection.execute(routines())
-        connection.execute("drop function agent_vault.lease_jobs, agent_vault.pulse")
+        connection.execute("drop function agent_vault.pulse")
         connection.execute("drop trigger agent_vault_entered on jobs; drop trigger agent_vault_moved on jobs")
         connection.execute(BEFORE_THE_MARK)
         connection.execute(ROWS)
