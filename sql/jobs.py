@@ -58,13 +58,15 @@ class Job:
 class Pulse:
     """The database's answer to a heartbeat; `next_due_ms` is None when nothing is queued or leased.
 
-    `suspect_queue` is one whose next job must be alone with its worker.
+    `suspect_queue` is one whose next job must be alone with its worker. `shared` says that each of the queues is
+    served by another daemon that lives too.
     """
 
     database_time: datetime
     work_waits: bool
     next_due_ms: float | None
     suspect_queue: str | None = None
+    shared: bool = False
 
 
 async def claim_jobs(  # noqa: PLR0913 - one call, one statement

@@ -14,5 +14,8 @@ drop function if exists agent_vault.release_job(uuid, int, double precision, tex
 drop function if exists agent_vault.release_jobs(uuid[], int[], double precision, text);
 drop function if exists agent_vault.await_handling(uuid[], int[], jsonb, double precision, double precision);
 
+-- keep_name answers at the end of its list whether the queues are shared
+drop function if exists agent_vault.keep_name(text, text, text[], boolean);
+
 -- claim_jobs does by itself what this did
 drop function if exists agent_vault.lease_jobs(text, text, int, double precision, boolean, timestamptz, boolean);
