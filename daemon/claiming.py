@@ -1,6 +1,7 @@
 """How the daemon comes by its jobs: sure of schema, name and earlier claims, from each queue in turn."""
 
 import asyncio
+import random
 from collections import deque
 from datetime import datetime, timedelta
 
@@ -26,6 +27,8 @@ FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 TAKEN_MS = 100.0
 SUSPECT_MS = 1_000.0
+# longer than a claim of the daemon that goes first takes, and no more than a few milliseconds where that one is busy
+GIVE_WAY_S = (0.005, 0.015)
 CLAIM_S = 4.0  # less than the statement's deadline: what comes later than this is given up, and must take nothing
 
 log = structlog.get_logger()
@@ -66,11 +69,18 @@ class Claiming:
         self._low_water = LowWater()
         self.wants_idle = False
         self._took_all = False  # the last claim left nothing that is due, as far as it knows
+        self._came_late = False  # and found nothing
+        self._gives_way = False
 
     def woken(self, reasons: frozenset[str]) -> None:
-        """Hear why there may be work, if there is a reason."""
+        """Hear why there may be work, if there is a reason.
+
+        A notification wakes all daemons of a queue, and one of them gets the job. It is likely the one that got the
+        last: the others let it go first, and then look before they claim.
+        """
+        self._gives_way = reasons == {"notified"} and self._came_late and self._presence.shares
         if reasons:
-            self._took_all = False
+            self._took_all = self._gives_way
         self._low_water.woken(reasons)
 
     async def claim(self, room: int) -> list[Job]:
@@ -79,6 +89,8 @@ class Claiming:
         if not self._presence.tried or room < 1:
             return held
         self._take_turns()
+        if self._gives_way:
+            await asyncio.sleep(random.uniform(*GIVE_WAY_S))  # noqa: S311 - no secret
         try:
             await self._make_sure()
             if not self._took_all or await self._look():
@@ -95,6 +107,7 @@ class Claiming:
                 held += await self._claim_from(queue, room - len(held))
         if not held and not self._stop.is_set():
             await self._look()
+        self._came_late = not held
         self._took_all = 0 < len(held) < room
 
     def _take_turns(self) -> None:

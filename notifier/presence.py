@@ -18,6 +18,7 @@ class Presence:
         self.queues = queues
         self.taken = False
         self.tried = False  # the listener's first try is over: it takes the name better than anyone else
+        self.shares = False  # each of the queues is served by another daemon that lives too
         self._complain = Complaint()
 
     async def take(self, session: Statements, *, listens: bool) -> None:
@@ -33,10 +34,12 @@ class Presence:
     async def pulse(self, session: Statements, *, listens: bool) -> Pulse:
         """Keep the name, and hear what waits. Raises NameTakenError when it is another's now."""
         try:
-            return await names.keep_name(session, self.identity, self.queues, listens=listens)
+            pulse = await names.keep_name(session, self.identity, self.queues, listens=listens)
         except NameTakenError as error:
             self._lost(error)
             raise
+        self.shares = pulse.shared
+        return pulse
 
     async def leave(self, session: Statements) -> None:
         """Give the name back, where it is this daemon's."""

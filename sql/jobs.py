@@ -29,7 +29,7 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A claimed job; `claims` is the number of this claim, the fence that settling it must show.
+    """A claimed job; `claims` and `claimed_at` are the fence that settling it must show: this claim's number and time.
 
     `sent_before` says that the gateway took it once, and that it was not handled.
     """
@@ -46,6 +46,7 @@ class Job:
     run_at: datetime
     lapses: int = 0
     sent_before: bool = False
+    claimed_at: datetime | None = None
 
     @property
     def alone(self) -> bool:
@@ -57,13 +58,15 @@ class Job:
 class Pulse:
     """The database's answer to a heartbeat; `next_due_ms` is None when nothing is queued or leased.
 
-    `suspect_queue` is one whose next job must be alone with its worker.
+    `suspect_queue` is one whose next job must be alone with its worker. `shared` says that each of the queues is
+    served by another daemon that lives too.
     """
 
     database_time: datetime
     work_waits: bool
     next_due_ms: float | None
     suspect_queue: str | None = None
+    shared: bool = False
 
 
 async def claim_jobs(  # noqa: PLR0913 - one call, one statement
@@ -85,7 +88,7 @@ async def claim_jobs(  # noqa: PLR0913 - one call, one statement
     """
     rows = await session.fetch(
         "select id, type, queue, wake_text, trigger_name, learning_id, attempts, max_attempts, claims, run_at, lapses,"
-        " sent_before"
+        " sent_before, claimed_at"
         " from agent_vault.claim_jobs(%s, %s, %s, %s, %s, %s, %s)",
         [queue, worker, limit, lease_s, run_after, busy, not_after],
     )
@@ -109,12 +112,12 @@ async def extend_jobs(session: Session, worker: str, jobs: Sequence[Job], lease_
 
 async def complete_job(session: Session, job: Job, outcome: Outcome, since_delivery_s: float) -> None:
     """End a job as done. Raises LeaseLostError."""
-    await _settle(session, job, "select agent_vault.complete_job(%s, %s, %s, %s)", Jsonb(outcome), since_delivery_s)
+    await _settle(session, job, "select agent_vault.complete_job(%s, %s, %s, %s, %s)", Jsonb(outcome), since_delivery_s)
 
 
 async def fail_job(session: Session, job: Job, error: str, outcome: Outcome) -> None:
     """End a job as failed, for a reason that no retry mends. Raises LeaseLostError."""
-    await _settle(session, job, "select agent_vault.fail_job(%s, %s, %s, %s)", error, Jsonb(outcome))
+    await _settle(session, job, "select agent_vault.fail_job(%s, %s, %s, %s, %s)", error, Jsonb(outcome))
 
 
 async def retry_job(session: Session, job: Job, delay_s: float, error: str, outcome: Outcome) -> str:
@@ -123,13 +126,15 @@ async def retry_job(session: Session, job: Job, delay_s: float, error: str, outc
     Raises LeaseLostError.
     """
     return str(
-        await _settle(session, job, "select agent_vault.retry_job(%s, %s, %s, %s, %s)", delay_s, error, Jsonb(outcome))
+        await _settle(
+            session, job, "select agent_vault.retry_job(%s, %s, %s, %s, %s, %s)", delay_s, error, Jsonb(outcome)
+        )
     )
 
 
 async def release_job(session: Session, job: Job, delay_s: float, reason: str) -> None:
     """Give a job back, its attempt uncounted. Raises LeaseLostError."""
-    await _settle(session, job, "select agent_vault.release_job(%s, %s, %s, %s)", delay_s, reason)
+    await _settle(session, job, "select agent_vault.release_job(%s, %s, %s, %s, %s)", delay_s, reason)
 
 
 async def requeue_job(session: Session, job_id: UUID) -> bool:
@@ -140,7 +145,7 @@ async def requeue_job(session: Session, job_id: UUID) -> bool:
 async def _settle(session: Session, job: Job, query: str, *arguments: object) -> Any:
     """Call a function that ends a claim, and turn its SQLSTATE into our exception."""
     try:
-        rows = await session.fetch(query, [job.id, job.claims, *arguments])
+        rows = await session.fetch(query, [job.id, job.claims, *arguments, job.claimed_at])
     except psycopg.Error as error:
         if error.sqlstate == LEASE_LOST:
             raise LeaseLostError(job.id, job.claims) from error

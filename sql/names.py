@@ -51,7 +51,7 @@ async def take_name(session: Statements, identity: Identity, queues: Sequence[st
 async def keep_name(session: Statements, identity: Identity, queues: Sequence[str], *, listens: bool) -> Pulse:
     """Say that this daemon lives, and hear what waits for it. Raises NameTakenError."""
     rows = await session.fetch(
-        "select database_time, work_waits, next_due_ms, suspect_queue, has_name"
+        "select database_time, work_waits, next_due_ms, suspect_queue, shared, has_name"
         " from agent_vault.keep_name(%s, %s, %s, %s)",
         [identity.daemon, identity.worker, list(queues), listens],
     )

@@ -17,7 +17,7 @@ begin
         'get_learning', 'read_event', 'handle_event', 'handle_events', 'sweep_learnings', 'prune_jobs', 'prune_learnings',
         'claim_next_job', 'complete_job(uuid, text, text)']),
       ('daemon', array['schema_version', 'pulse', 'take_name', 'keep_name', 'leave_name', 'claim_jobs',
-        'release_unheld', 'extend_jobs', 'complete_job(uuid, integer, jsonb, double precision)', 'complete_jobs',
+        'release_unheld', 'extend_jobs', 'complete_job(uuid, integer, jsonb, double precision, timestamp with time zone)', 'complete_jobs',
         'complete_jobs_each', 'fail_job', 'fail_jobs', 'retry_job', 'retry_jobs', 'release_job', 'release_jobs', 'await_handling',
         'drop_jobs', 'failed_unhandled', 'awaiting_until', 'resend_unhandled', 'recent_wakes', 'list_events',
         'read_event', 'handle_event',

@@ -5,6 +5,7 @@ A job whose claim is over is left out of the answer and fails no other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -25,7 +26,8 @@ class RecentWake:
 async def complete_jobs(session: Session, jobs: Sequence[Job], outcome: Outcome, since_delivery_s: float) -> set[UUID]:
     """End jobs as done; return which are."""
     rows = await session.fetch(
-        "select * from agent_vault.complete_jobs(%s, %s, %s, %s)", [*_claims(jobs), Jsonb(outcome), since_delivery_s]
+        "select * from agent_vault.complete_jobs(%s, %s, %s, %s, %s)",
+        [*_claims(jobs), Jsonb(outcome), since_delivery_s, _times(jobs)],
     )
     return {row[0] for row in rows}
 
@@ -35,22 +37,24 @@ async def complete_each(
 ) -> set[UUID]:
     """End jobs as done, each with its own outcome and its own age; return which are."""
     rows = await session.fetch(
-        "select * from agent_vault.complete_jobs_each(%b, %s, %b, %b)",  # binary: as text, each value is escaped
-        [*_claims(jobs), [Jsonb(outcome) for outcome in outcomes], list(since_delivery_s)],
+        "select * from agent_vault.complete_jobs_each(%b, %s, %b, %b, %b)",  # binary: as text, each value is escaped
+        [*_claims(jobs), [Jsonb(outcome) for outcome in outcomes], list(since_delivery_s), _times(jobs)],
     )
     return {row[0] for row in rows}
 
 
 async def drop_jobs(session: Session, jobs: Sequence[Job], outcome: Outcome) -> set[UUID]:
     """End jobs as done that the agent is not to hear of, nor to find among what is new; return which are."""
-    rows = await session.fetch("select * from agent_vault.drop_jobs(%s, %s, %s)", [*_claims(jobs), Jsonb(outcome)])
+    rows = await session.fetch(
+        "select * from agent_vault.drop_jobs(%s, %s, %s, %s)", [*_claims(jobs), Jsonb(outcome), _times(jobs)]
+    )
     return {row[0] for row in rows}
 
 
 async def release_jobs(session: Session, jobs: Sequence[Job], delay_s: float, reason: str) -> set[UUID]:
     """Give jobs back, their attempts uncounted; return which were."""
     rows = await session.fetch(
-        "select * from agent_vault.release_jobs(%s, %s, %s, %s)", [*_claims(jobs), delay_s, reason]
+        "select * from agent_vault.release_jobs(%s, %s, %s, %s, %s)", [*_claims(jobs), delay_s, reason, _times(jobs)]
     )
     return {row[0] for row in rows}
 
@@ -58,7 +62,7 @@ async def release_jobs(session: Session, jobs: Sequence[Job], delay_s: float, re
 async def fail_jobs(session: Session, jobs: Sequence[Job], error: str, outcome: Outcome) -> set[UUID]:
     """End jobs as failed, for a reason that no retry mends; return which are."""
     rows = await session.fetch(
-        "select * from agent_vault.fail_jobs(%s, %s, %s, %s)", [*_claims(jobs), error, Jsonb(outcome)]
+        "select * from agent_vault.fail_jobs(%s, %s, %s, %s, %s)", [*_claims(jobs), error, Jsonb(outcome), _times(jobs)]
     )
     return {row[0] for row in rows}
 
@@ -68,8 +72,8 @@ async def retry_jobs(
 ) -> dict[UUID, str]:
     """Put jobs back for a later try, or fail those that have no attempt left; return the new status of each."""
     rows = await session.fetch(
-        "select id, status from agent_vault.retry_jobs(%s, %s, %s, %s, %s)",
-        [*_claims(jobs), delay_s, error, Jsonb(outcome)],
+        "select id, status from agent_vault.retry_jobs(%s, %s, %s, %s, %s, %s)",
+        [*_claims(jobs), delay_s, error, Jsonb(outcome), _times(jobs)],
     )
     return dict(rows)
 
@@ -82,8 +86,8 @@ async def await_handling(
     Return for each whether it was handled already, and so is done; the others are nobody's to settle or extend.
     """
     rows = await session.fetch(
-        "select id, handled from agent_vault.await_handling(%s, %s, %s, %s, %s)",
-        [*_claims(jobs), Jsonb(outcome), since_delivery_s, within_s],
+        "select id, handled from agent_vault.await_handling(%s, %s, %s, %s, %s, %s)",
+        [*_claims(jobs), Jsonb(outcome), since_delivery_s, within_s, _times(jobs)],
     )
     return dict(rows)
 
@@ -121,3 +125,8 @@ async def awaiting_until(session: Session, daemon: str, queues: Sequence[str]) -
 
 def _claims(jobs: Sequence[Job]) -> tuple[list[UUID], list[int]]:
     return [job.id for job in jobs], [job.claims for job in jobs]
+
+
+def _times(jobs: Sequence[Job]) -> list[datetime | None]:
+    """Return when each was claimed: after a crash of the server a number alone may be another claim's."""
+    return [job.claimed_at for job in jobs]

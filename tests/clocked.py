@@ -22,6 +22,8 @@ ROWS = (
 
 T = TypeVar("T")
 
+Claim = tuple[UUID, int, datetime | None]  # the job, the claim's number and its time, where it shows one
+
 
 class Calls:
     """What the typed calls need of a session, over a connection that blocks."""
@@ -84,8 +86,8 @@ class ClockedDatabase:
         session.execute("begin")
         return self.shown(session.execute("select now()").fetchone()[0])
 
-    def finish(self, session: psycopg.Connection, call: Coroutine[Any, Any, T]) -> T | str:
-        """Make the call and return its answer, or how it was refused."""
+    def finish(self, session: psycopg.Connection, call: Coroutine[Any, Any, T], *, is_forgotten: bool) -> T | str:
+        """Make the call and return its answer, or how it was refused; a crash may forget all of it."""
         try:
             answer = run(call)
         except LeaseLostError:
@@ -94,7 +96,7 @@ class ClockedDatabase:
         except NameTakenError:
             session.execute("commit")
             return NAME_TAKEN
-        session.execute("commit")
+        session.execute("rollback" if is_forgotten else "commit")
         return answer
 
     def now(self) -> datetime:
@@ -129,10 +131,12 @@ class ClockedDatabase:
         rows = self.connection.execute("select name, instance, locked, seen_at from agent_vault.daemons")
         return {name: Holder(worker, locked, self.shown(seen_at)) for name, worker, locked, seen_at in rows}
 
-    def can_settle(self, claims: Sequence[tuple[UUID, int]]) -> set[tuple[UUID, int, str]]:
+    def can_settle(self, claims: Sequence[Claim]) -> set[tuple[Claim, str]]:
         """Which of these claims could be settled now, and by which calls."""
-        query = "select job_id, claims, call from probe.can_settle(%s, %s)"
-        return set(self.connection.execute(query, [[one[0] for one in claims], [one[1] for one in claims]]))
+        query = "select place, call from probe.can_settle(%s, %s, %s)"
+        ids, numbers = [one[0] for one in claims], [one[1] for one in claims]
+        times = [None if one[2] is None else self.stored(one[2]) for one in claims]
+        return {(claims[place - 1], call) for place, call in self.connection.execute(query, [ids, numbers, times])}
 
     def count_stuck(self) -> int:
         """How many jobs would stay unfinished if only time and a living worker went on."""

@@ -1,5 +1,6 @@
 """What the agent does with events, as a model beside that of the queue: it reads and acknowledges, or does not."""
 
+from datetime import datetime
 from uuid import UUID
 
 from queue_model import NOT_HANDLED, Queue, Row, seconds
@@ -8,12 +9,15 @@ from queue_model import NOT_HANDLED, Queue, Row, seconds
 class HandlingQueue(Queue):
     """The queue, and the agent behind the gateway."""
 
-    def await_handling(self, job_id: UUID, claims: int, outcome: dict[str, str], within_s: float) -> bool | None:
+    def await_handling(
+        self, job_id: UUID, claims: int, claimed_at: datetime | None, outcome: dict[str, str], within_s: float
+    ) -> bool | None:
         """Leave a sent job to the agent; True where it was quicker, None where the claim is over."""
         job = self.jobs[job_id]
-        if job.claims == claims + 1 and (job.awaits or (job.status == "done" and "handled" in (job.outcome or {}))):
+        is_left = job.awaits or (job.status == "done" and "handled" in (job.outcome or {}))
+        if job.claims == claims + 1 and self.is_of(job_id, claimed_at) and is_left:
             return not job.awaits
-        if not self.settles(job_id, claims):
+        if not self.settles(job_id, claims, claimed_at):
             return None
         how = self.handled.get(job.learning) if job.learning else None
         job.claims, job.sent = job.claims + 1, True

@@ -14,11 +14,11 @@ MOVES = frozenset(
     {
         "agent_vault.await_handling",
         "agent_vault.cancel_job",
+        "agent_vault.claim_jobs",
         "agent_vault.complete_jobs_each",
         "agent_vault.extend_jobs",
         "agent_vault.fail_jobs",
         "agent_vault.handle_event",
-        "agent_vault.lease_jobs",
         "agent_vault.release_jobs",
         "agent_vault.release_unheld",
         "agent_vault.requeue_job",
@@ -27,6 +27,7 @@ MOVES = frozenset(
         "agent_vault.return_lapsed",
         "agent_vault.revoke_daemon",
         "agent_vault.take_name",
+        "public.claim_next_job",
         "public.complete_job",
     }
 )
@@ -85,16 +86,22 @@ class Queue:
     now: datetime
     jobs: dict[UUID, Row] = field(default_factory=dict)
     handled: dict[UUID, str | None] = field(default_factory=dict)  # how, by learning
+    claimed_at: dict[UUID, datetime] = field(default_factory=dict)  # the latest claim that shows its time, by job
 
-    def settles(self, job_id: UUID, claims: int) -> bool:
+    def is_of(self, job_id: UUID, claimed_at: datetime | None) -> bool:
+        """Tell whether the latest claim was made at this time, or none is shown: a number alone may be given twice."""
+        return claimed_at is None or self.claimed_at.get(job_id) == claimed_at
+
+    def settles(self, job_id: UUID, claims: int, claimed_at: datetime | None) -> bool:
         """Tell whether this claim may end its job now: it is the newest, and its lease holds."""
         job = self.jobs[job_id]
-        return job.claims == claims and job.lease_until is not None and job.lease_until >= self.now
+        is_newest = job.claims == claims and self.is_of(job_id, claimed_at)
+        return is_newest and job.lease_until is not None and job.lease_until >= self.now
 
-    def said_before(self, job_id: UUID, claims: int) -> bool:
+    def said_before(self, job_id: UUID, claims: int, claimed_at: datetime | None) -> bool:
         """Tell whether this claim has completed its job, and may say so again."""
         job = self.jobs[job_id]
-        return job.claims == claims and job.status == "done" and job.fenced
+        return job.claims == claims and self.is_of(job_id, claimed_at) and job.status == "done" and job.fenced
 
     def lapse(self, queue: str) -> None:
         """Return the leases of a queue that ran out."""
@@ -159,24 +166,24 @@ class Queue:
             job.lease_until = self.now + seconds(lease_s)
         return kept
 
-    def complete(self, job_id: UUID, claims: int, outcome: Any) -> str | None:
+    def complete(self, job_id: UUID, claims: int, claimed_at: datetime | None, outcome: Any) -> str | None:
         """End a job as done, or hear again that it is."""
-        if self.settles(job_id, claims):
+        if self.settles(job_id, claims, claimed_at):
             self.jobs[job_id].ended("done", outcome)
             self.jobs[job_id].sent = True
             return None
-        return None if self.said_before(job_id, claims) else LEASE_LOST
+        return None if self.said_before(job_id, claims, claimed_at) else LEASE_LOST
 
-    def fail(self, job_id: UUID, claims: int, outcome: Any) -> str | None:
+    def fail(self, job_id: UUID, claims: int, claimed_at: datetime | None, outcome: Any) -> str | None:
         """End a job as failed."""
-        if not self.settles(job_id, claims):
+        if not self.settles(job_id, claims, claimed_at):
             return LEASE_LOST
         self.jobs[job_id].ended("failed", outcome)
         return None
 
-    def retry(self, job_id: UUID, claims: int, delay_s: float, outcome: Any) -> str:
+    def retry(self, job_id: UUID, claims: int, claimed_at: datetime | None, delay_s: float, outcome: Any) -> str:
         """Try a job again later, or fail it."""
-        if not self.settles(job_id, claims):
+        if not self.settles(job_id, claims, claimed_at):
             return LEASE_LOST
         job = self.jobs[job_id]
         job.locked_by, job.outcome, job.run_at = None, outcome, self.now + seconds(max(delay_s, 0))
@@ -186,9 +193,9 @@ class Queue:
             job.ended("failed", outcome)
         return job.status
 
-    def release(self, job_id: UUID, claims: int, delay_s: float) -> str | None:
+    def release(self, job_id: UUID, claims: int, claimed_at: datetime | None, delay_s: float) -> str | None:
         """Give a job back, its attempt uncounted."""
-        if not self.settles(job_id, claims):
+        if not self.settles(job_id, claims, claimed_at):
             return LEASE_LOST
         self.jobs[job_id].untried(self.now + seconds(max(delay_s, 0)))
         return None

@@ -4,22 +4,23 @@
 -- so that this claim is over: no late word of its worker reaches the job. Saying it twice is quiet. A job whose claim is
 -- over is left out and fails no other.
 create or replace function agent_vault.await_handling(
-  p_job_ids uuid[], p_claims int[], p_outcome jsonb, p_since_delivery_s double precision, p_within_s double precision
+  p_job_ids uuid[], p_claims int[], p_outcome jsonb, p_since_delivery_s double precision, p_within_s double precision,
+  p_claimed_at timestamptz[] default null
 ) returns table (id uuid, handled boolean)
 language plpgsql security definer
 set search_path = ''
 set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare
-  v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims);
+  v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims, p_claimed_at);
 begin
   -- the next number is this claim's own doing, or that of an acknowledgement while it had the job
   return query
   with known as materialized (
-    select j.id, j.claims, j.status, j.awaits_handling, j.outcome from public.jobs j where j.id = any(agent_vault.own_jobs(p_job_ids))
+    select j.id, j.claims, j.locked_at, j.status, j.awaits_handling, j.outcome from public.jobs j where j.id = any(agent_vault.own_jobs(p_job_ids))
   )
-  select k.id, not k.awaits_handling from known k, unnest(p_job_ids, p_claims) as held (id, claims)
-  where k.id = held.id and k.claims = held.claims + 1
+  select k.id, not k.awaits_handling from known k, unnest(p_job_ids, p_claims, p_claimed_at) as held (id, claims, claimed_at)
+  where k.id = held.id and k.claims = held.claims + 1 and (held.claimed_at is null or k.locked_at = held.claimed_at)
     and (k.awaits_handling or k.status = 'done' and k.outcome ? 'handled');
   -- a statement that began after the lock: it sees what was handled while this call waited
   return query

@@ -1,7 +1,7 @@
 -- The agent has read or acknowledged (p_how) an event, p_id being its learning's id or a job's: the learning is marked,
 -- the first time for good, and its jobs that were sent and not handled are done, also those that wait to be sent again
 -- or failed for it. What is acknowledged needs no sending: jobs that were never sent are done too, and one in a worker's
--- hands, which is fenced out. What was only read before it was sent is sent all the same (see lease_jobs), and
+-- hands, which is fenced out. What was only read before it was sent is sent all the same (see claim_jobs), and
 -- await_handling asks for what was read while a worker had its job. A job without a learning can be acknowledged.
 -- p_queues are those in which to look, null for all. Answers whether there is such an event or job, its learning, and
 -- which jobs it ended.

@@ -1,10 +1,12 @@
 -- The pulse of a daemon: it says that the daemon lives, and answers what pulse answers, whether the daemon still has
--- its name (see take_name), and which queue's next job is a suspect, which only an idle worker gets (see lease_jobs).
+-- its name (see take_name), which queue's next job is a suspect, which only an idle worker gets (see claim_jobs), and
+-- whether each of the queues is served by another daemon that lives too (shared).
 -- Over its own session (p_listens) a run that could not get the lock of its name, since a dead connection
 -- of its own still had it, tries again.
 create or replace function agent_vault.keep_name(p_daemon text, p_worker text, p_queues text[], p_listens boolean)
 returns table (
-  database_time timestamptz, work_waits boolean, next_due_ms double precision, suspect_queue text, has_name boolean
+  database_time timestamptz, work_waits boolean, next_due_ms double precision, suspect_queue text, has_name boolean,
+  shared boolean
 )
 language plpgsql security definer
 set search_path = ''
@@ -26,7 +28,11 @@ begin
       select j.lapses from public.jobs j where j.status = 'queued' and j.queue = q.queue and j.run_at <= now()
       order by j.run_at, j.created_at limit 1) as head
     where head.lapses > 0 limit 1);
-  return query select p.database_time, p.work_waits, p.next_due_ms, suspect_queue, has_name
+  shared := p_queues <@ array(
+    select unnest(d.queues) from agent_vault.daemons d
+    where d.name <> p_daemon and d.queues && p_queues
+      and d.seen_at > clock_timestamp() - make_interval(secs => d.silence_s));
+  return query select p.database_time, p.work_waits, p.next_due_ms, suspect_queue, has_name, shared
   from agent_vault.pulse(p_queues) p;
 end
 $$;

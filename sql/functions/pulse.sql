@@ -1,6 +1,6 @@
 -- What waits: the database's time, whether work waits in these queues, and the milliseconds until the next job is due
 -- or the next lease lapses (null when nothing is under way, or not before the end of time). With p_run_after, a low-water
--- mark as for lease_jobs, only of the jobs that are due from then on.
+-- mark as for claim_jobs, only of the jobs that are due from then on.
 create or replace function agent_vault.pulse(p_queues text[], p_run_after timestamptz default null)
 returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision)
 language plpgsql security definer

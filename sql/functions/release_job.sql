@@ -1,10 +1,11 @@
 -- Gives a job back untried, as release_jobs does. Raises JB001 when the claim is over.
 create or replace function agent_vault.release_job(
-  p_job_id uuid, p_claims int, p_delay_s double precision, p_reason text
+  p_job_id uuid, p_claims int, p_delay_s double precision, p_reason text,
+  p_claimed_at timestamptz default null
 ) returns void
 language plpgsql security definer set search_path = '' set lock_timeout = '4s' as $$
 begin
-  perform agent_vault.release_jobs(array[p_job_id], array[p_claims], p_delay_s, p_reason);
+  perform agent_vault.release_jobs(array[p_job_id], array[p_claims], p_delay_s, p_reason, array[p_claimed_at]);
   if not found then
     perform agent_vault.lease_lost(p_job_id, p_claims);
   end if;

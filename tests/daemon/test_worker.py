@@ -33,7 +33,8 @@ $$ select (nextval('public.looks') * 0)::int $$
 PULSE_REFUSED_TO_THE_LISTENER = """
 create or replace function agent_vault.keep_name(p_daemon text, p_worker text, p_queues text[], p_listens boolean)
 returns table (
-  database_time timestamptz, work_waits boolean, next_due_ms double precision, suspect_queue text, has_name boolean
+  database_time timestamptz, work_waits boolean, next_due_ms double precision, suspect_queue text, has_name boolean,
+  shared boolean
 )
 language plpgsql as $$
 begin
@@ -70,6 +71,64 @@ class EmptyHanded(Session):
         else:
             self._stop.set()
         return []
+
+
+BEGIN = ["look", "claim", "look"]
+
+
+class Recorded(Session):
+    """A session that finds no job, and remembers in which order it was asked.
+
+    A notification comes during the first claim, and the look that follows on it says whether work waits.
+    """
+
+    def __init__(self, waker: Waker, *, work_waits: bool) -> None:
+        """Take what hears the notification, and what that look says."""
+        super().__init__("", name="test")
+        self.asked: list[str] = []
+        self._waker = waker
+        self._work_waits = work_waits
+
+    async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Answer a claim with nothing."""
+        del arguments
+        if "schema_version" in query:
+            return [(latest(),)]
+        if "recent_wakes" in query:
+            return []
+        if "awaiting" in query:
+            return [(None,)]
+        if "claim_jobs" in query:
+            self.asked.append("claim")
+            if self.asked.count("claim") == 1:
+                self._waker.ring("notified")
+            return []
+        self.asked.append("look")
+        return [(datetime.now(UTC), self._work_waits and [*BEGIN, "look"] == self.asked, None)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "work_waits", "then"),
+    [(False, False, ["claim", "look"]), (True, False, ["look"]), (True, True, ["look", "claim", "look"])],
+    ids=["alone", "taken by another", "left by another"],
+)
+async def test_who_came_late_looks_before_it_claims(*, shares: bool, work_waits: bool, then: list[str]) -> None:
+    """Where others serve its queue too: one of them gets the job, and the rest of the herd claims nothing."""
+    stop, waker = asyncio.Event(), Waker(poll_s=0)
+    waker.listening = True
+    session = Recorded(waker, work_waits=work_waits)
+    presence = Presence(Identity("me", "1"), ["default"])
+    presence.taken = presence.tried = True
+    presence.shares = shares
+    pacer = Pacer(lambda kind: choose_route((), kind))
+    gateway = Gateway("http://127.0.0.1:18789", "/hooks", "token")
+    worker = Worker(session, gateway, waker, stop, presence, pacer=pacer, sleep=SleepWatch(), lease_s=60, concurrency=1)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run(), name="worker")
+        await until(lambda: len(session.asked) >= len(BEGIN + then), "all that it asks")
+        stop.set()
+        waker.ring("stop")
+    assert [*BEGIN, *then] == session.asked
 
 
 @pytest.mark.usefixtures("clock")

@@ -12,12 +12,16 @@ import psutil
 
 from vault.embedded import EmbeddedPostgres, _binaries
 
+# what did not wait for the disk never comes there by itself: a crash forgets it for sure
+FORGETFUL = {"wal_writer_delay": "10s", "autovacuum": "off"}
+
 
 class CrashablePostgres:
     """An embedded server; whoever kills it starts it again with `start()`, over the same data."""
 
-    def __init__(self, folder: Path, version: int = 18) -> None:
-        self._server = EmbeddedPostgres(folder, version=version, settings={"fsync": "off", "max_connections": "100"})
+    def __init__(self, folder: Path, version: int = 18, **settings: str) -> None:
+        usual = {"fsync": "off", "max_connections": "100"}
+        self._server = EmbeddedPostgres(folder, version=version, settings={**usual, **settings})
 
     @property
     def dsn(self) -> str:
@@ -54,10 +58,10 @@ class CrashablePostgres:
 
 
 @contextlib.contextmanager
-def crashable() -> Iterator[CrashablePostgres]:
-    """Run one for the length of the block."""
+def crashable(**settings: str) -> Iterator[CrashablePostgres]:
+    """Run one for the length of the block, with settings of its own."""
     folder = Path(tempfile.mkdtemp(prefix="agent-vault-test-"))
-    server = CrashablePostgres(folder / "pg")
+    server = CrashablePostgres(folder / "pg", **settings)
     try:
         server.start()
         yield server

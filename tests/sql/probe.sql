@@ -22,18 +22,24 @@ end
 $$;
 
 -- Which of these claims could be settled now, and by which call. Nothing of it lasts.
-create function probe.can_settle(p_job_ids uuid[], p_claims int[])
-returns table (job_id uuid, claims int, call text)
+create function probe.can_settle(p_job_ids uuid[], p_claims int[], p_claimed_at timestamptz[])
+returns table (place int, call text)
 language plpgsql as $$
+declare
+  job_id uuid;
+  claims int;
+  claimed_at timestamptz;
 begin
-  for job_id, claims in select * from unnest(p_job_ids, p_claims) loop
+  for job_id, claims, claimed_at, place in
+    select * from unnest(p_job_ids, p_claims, p_claimed_at) with ordinality
+  loop
     foreach call in array array['complete', 'fail', 'retry', 'release'] loop
       begin
         case call
-          when 'complete' then perform agent_vault.complete_job(job_id, claims, '{}', 0);
-          when 'fail' then perform agent_vault.fail_job(job_id, claims, '', '{}');
-          when 'retry' then perform agent_vault.retry_job(job_id, claims, 0, '', '{}');
-          when 'release' then perform agent_vault.release_job(job_id, claims, 0, '');
+          when 'complete' then perform agent_vault.complete_job(job_id, claims, '{}', 0, claimed_at);
+          when 'fail' then perform agent_vault.fail_job(job_id, claims, '', '{}', claimed_at);
+          when 'retry' then perform agent_vault.retry_job(job_id, claims, 0, '', '{}', claimed_at);
+          when 'release' then perform agent_vault.release_job(job_id, claims, 0, '', claimed_at);
         end case;
         raise exception using errcode = 'TS001';
       exception

@@ -32,7 +32,7 @@ CALLS: dict[str, tuple[str, Callable[[list[uuid.UUID]], list[Any]], int]] = {
 }
 # what a daemon calls for every job; each is planned once a session
 HOT = {
-    *("claim_jobs", "lease_jobs", "complete_jobs_each", "extend_jobs", "fail_jobs", "retry_jobs", "release_jobs"),
+    *("claim_jobs", "complete_jobs_each", "extend_jobs", "fail_jobs", "retry_jobs", "release_jobs"),
     *("await_handling", "pulse", "keep_name", "hold_jobs", "own_jobs", "lock_jobs"),
 }
 READS = (

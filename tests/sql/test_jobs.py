@@ -9,7 +9,7 @@ import servers
 
 from sql import jobs
 from sql.migrate import migrate
-from sql.names import Identity, keep_name, take_name
+from sql.names import Identity, keep_name, leave_name, take_name
 from sql.session import Session
 
 
@@ -367,3 +367,24 @@ async def test_a_database_without_an_encoding(server_dsn: str) -> None:
         finally:
             await session.close()
     assert ("X", "Grüße") == (job.type, job.wake_text)
+
+
+async def test_a_pulse_tells_whether_all_queues_are_shared(session: Session, database: psycopg.Connection) -> None:
+    """With daemons that live, whichever of them serves which queue."""
+    one, two, three = (Identity(name, "1", 60) for name in ("one", "two", "three"))
+
+    async def shared() -> bool:
+        return (await keep_name(session, one, ["mail", "default"], listens=True)).shared
+
+    await take_name(session, one, ["mail", "default"], listens=True)
+    assert not await shared()
+    await take_name(session, two, ["default", "news"], listens=False)
+    assert not await shared()
+    await take_name(session, three, ["mail"], listens=False)
+    assert await shared()
+    database.execute("update agent_vault.daemons set seen_at = now() - interval '61 s' where name = 'two'")
+    assert not await shared()
+    await take_name(session, two, ["default"], listens=False)
+    assert await shared()
+    await leave_name(session, three)
+    assert not await shared()

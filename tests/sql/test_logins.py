@@ -39,16 +39,20 @@ HOSTILE: dict[str, list[str]] = {
     ],
     "release_unheld": ["'mini/1', '{}'", "null, '{}'"],
     "extend_jobs": [f"'mini/1', {OF_ANOTHER}, 6000", f"'mac_NN/1', {OF_ANOTHER}, 6000", f"null, {OF_ANOTHER}, 6000"],
-    "complete_job": [f"{ONE}, '{{}}', 0"],
+    "complete_job": [f"{ONE}, '{{}}', 0", f"{ONE}, '{{}}', 0, %(time)s"],
     "complete_jobs": [f"{OF_ANOTHER}, '{{}}', 0", f"{OF_ANOTHER}, null, null"],
-    "complete_jobs_each": [f"{OF_ANOTHER}, array['{{}}'::jsonb], '{{0}}'", f"{OF_ANOTHER}, null, null"],
+    "complete_jobs_each": [f"{OF_ANOTHER}, array['{{}}'::jsonb], '{{0}}', %(times)s", f"{OF_ANOTHER}, null, null"],
     "fail_job": [f"{ONE}, 'no', '{{}}'"],
     "fail_jobs": [f"{OF_ANOTHER}, 'no', '{{}}'"],
     "retry_job": [f"{ONE}, 0, 'no', '{{}}'"],
     "retry_jobs": [f"{OF_ANOTHER}, 0, 'no', '{{}}'"],
     "release_job": [f"{ONE}, 0, 'no'"],
     "release_jobs": [f"{OF_ANOTHER}, 0, 'no'"],
-    "await_handling": [f"{OF_ANOTHER}, '{{}}', 0, 1e9", "%(jobs)s, %(before)s, '{}', 0, 1e9"],
+    "await_handling": [
+        f"{OF_ANOTHER}, '{{}}', 0, 1e9",
+        f"{OF_ANOTHER}, '{{}}', 0, 1e9, %(times)s",
+        "%(jobs)s, %(before)s, '{}', 0, 1e9",
+    ],
     "drop_jobs": [f"{OF_ANOTHER}, '{{}}'"],
     "failed_unhandled": ["'mini', array['mail'], 1e6", "'mac_NN', array['default'], 1e6", "null, null, 1e6"],
     "awaiting_until": ["'mini', array['mail']", "'mac_NN', array['default']", "null, null"],
@@ -92,10 +96,10 @@ async def foreign_jobs(owner: str) -> dict[str, Any]:
             "select agent_vault.complete_jobs(%s, %s, '{}', 0)", [[done.id], [done.claims]]
         )  # and one is left in its worker's hands
         await letters.record(session, *(letters.event(number) for number in range(4, 6)))
-        rows = await session.fetch("select id, claims, learning_id from public.jobs order by status, id")
-        jobs, claims, learnings = ([row[place] for row in rows] for place in range(3))
+        rows = await session.fetch("select id, claims, learning_id, locked_at from public.jobs order by status, id")
+        jobs, claims, learnings, times = ([row[place] for row in rows] for place in range(4))
         (held,) = await session.fetch(
-            "select id, claims from public.jobs where status = 'processing' and not awaits_handling"
+            "select id, claims, locked_at from public.jobs where status = 'processing' and not awaits_handling"
         )
         await session.fetch("select agent_vault.take_name('mini', 'mini/1', '{mail}', false, 1e6)")
         return {
@@ -106,6 +110,8 @@ async def foreign_jobs(owner: str) -> dict[str, Any]:
             "learning": learnings[0],
             "job": held[0],
             "claim": held[1],
+            "time": held[2],
+            "times": times,
         }
     finally:
         await session.close()

@@ -10,13 +10,15 @@ A new call gets a method in the model, one here, and its weight in `ACTS`.
 import contextlib
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import psycopg
 import pytest
-from clocked import NAME_TAKEN, Calls, ClockedDatabase
+from clocked import NAME_TAKEN, Calls, Claim, ClockedDatabase
 from handling_model import HandlingQueue
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -71,15 +73,18 @@ class Draw(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A claim, and who made it; it is kept after it is over, as a worker that hangs would."""
+    """A claim, and who made it; it is kept after it is over, as a worker that hangs would.
+
+    Its time is as the test counts it.
+    """
 
     worker: str
     job: jobs.Job
 
     @property
-    def key(self) -> tuple[UUID, int]:
-        """The job and the number of the claim."""
-        return self.job.id, self.job.claims
+    def key(self) -> Claim:
+        """The job, and the number and time of the claim."""
+        return self.job.id, self.job.claims, self.job.claimed_at
 
     def __repr__(self) -> str:
         """Be short in a printed sequence."""
@@ -101,7 +106,8 @@ class Workers(RuleBasedStateMachine):
         self.sessions: dict[str, Calls] = {}
         self.before: dict[UUID, Row] = {}
         self.held: list[Held] = []
-        self.handed_out: dict[tuple[UUID, int], str] = {}
+        self.handed_out: set[Claim] = set()
+        self.forgotten: set[Claim] = set()
         self.uncounted: dict[UUID, int] = {}
 
     def teardown(self) -> None:
@@ -149,9 +155,10 @@ class Workers(RuleBasedStateMachine):
         self.database.pass_time(draw("seconds", PASSING_S))
 
     def claim(self, draw: Draw) -> None:
-        """A worker claims; a suspect comes alone, and to none that is busy."""
+        """A worker claims; a suspect comes alone, and to none that is busy. A crash of the server may forget it."""
         worker, queue, limit = draw("worker", self.workers).worker, draw("queue", QUEUES), draw("limit", [1, 2, 3, 4])
         lease_s, busy = draw("lease_s", LEASES_S), draw("busy", [False, False, True])
+        is_forgotten = draw("is_forgotten", [False, False, False, True])
         above = draw("above", [None] * 2 * len(self.model.jobs) + list(self.model.jobs))
         mark = None if above is None else self.model.jobs[above].run_at
         run_after = None if mark is None else self.database.stored(mark)
@@ -159,19 +166,29 @@ class Workers(RuleBasedStateMachine):
             jobs.claim_jobs(self.calls, queue, worker, limit, lease_s, run_after=run_after, busy=busy),
             lambda: self.model.claim(queue, worker, limit, lease_s, run_after=mark, busy=busy),
             shown=lambda claimed: [job.id for job in claimed],
+            is_forgotten=is_forgotten,
         )
         for job in got:
+            assert not job.alone or ([job] == got and not busy)
+            held = Held(worker, replace(job, claimed_at=self.database.shown(job.claimed_at)))
+            self.held.append(held)
+            if is_forgotten:
+                self.forgotten.add(held.key)
+                continue
             row = self.model.jobs[job.id]
             assert (row.claims, row.attempts, row.lapses) == (job.claims, job.attempts, job.lapses)
             assert row.sent == job.sent_before
-            assert not job.alone or ([job] == got and not busy)
-            self.hand_out(job.id, job.claims, worker)
-            self.held.append(Held(worker, job))
+            self.hand_out(*held.key)
 
-    def hand_out(self, job_id: UUID, claims: int, worker: str) -> None:
-        """Remember a claim; none has a number that another one had."""
-        assert (job_id, claims) not in self.handed_out
-        self.handed_out[job_id, claims] = worker
+    def hand_out(self, job_id: UUID, claims: int, claimed_at: datetime | None) -> None:
+        """Remember a claim; none has a number that another one had, unless that was forgotten."""
+        assert (job_id, claims) not in {one[:2] for one in self.handed_out}
+        self.handed_out.add((job_id, claims, claimed_at))
+        self.model.claimed_at[job_id] = claimed_at
+
+    def shown(self, held: Held) -> jobs.Job:
+        """A claim as its worker shows it: with its time as the database has it by now."""
+        return replace(held.job, claimed_at=self.database.stored(held.job.claimed_at))
 
     def extend(self, draw: Draw) -> None:
         """A worker extends claims, which may be over or another's."""
@@ -181,9 +198,9 @@ class Workers(RuleBasedStateMachine):
         worker, lease_s = held[0].worker, draw("lease_s", LEASES_S)
         kept = self.make(
             jobs.extend_jobs(self.calls, worker, [one.job for one in held], lease_s),
-            lambda: self.model.extend(worker, [one.key for one in held], lease_s),
+            lambda: self.model.extend(worker, [one.key[:2] for one in held], lease_s),
         )
-        shown = {one.key for one in held}
+        shown = {one.key[:2] for one in held}
         for job_id in kept:
             assert (job_id, self.before[job_id].claims) in shown
             assert worker == self.before[job_id].locked_by
@@ -191,7 +208,7 @@ class Workers(RuleBasedStateMachine):
     def settle_current(self, draw: Draw) -> None:
         """A worker ends a job under way, by its newest claim, whether the lease holds or not."""
         live = {(job_id, job.claims) for job_id, job in self.model.jobs.items() if job.status == "processing"}
-        if current := [held for held in self.held[::-1] if held.key in live]:
+        if current := [held for held in self.held[::-1] if held.key[:2] in live]:
             self.settle(draw("claim", current), draw("how", SETTLEMENTS), draw("delay_s", DELAYS_S))
 
     def settle_any(self, draw: Draw) -> None:
@@ -201,7 +218,7 @@ class Workers(RuleBasedStateMachine):
 
     def settle(self, held: Held, how: str, delay_s: float) -> None:
         """End a claim; only the newest of a job is ever accepted."""
-        job, outcome = held.job, {"how": how}
+        job, outcome = self.shown(held), {"how": how}
         if how == "complete":
             call = jobs.complete_job(self.calls, job, outcome, 0)
             answer = self.make(call, lambda: self.model.complete(*held.key, outcome))
@@ -215,38 +232,36 @@ class Workers(RuleBasedStateMachine):
             call = jobs.release_job(self.calls, job, delay_s, "away")
             answer = self.make(call, lambda: self.model.release(*held.key, delay_s))
         if answer != LEASE_LOST:
-            assert job.claims == max(claims for job_id, claims in self.handed_out if job_id == job.id)
+            assert held.key == max(one for one in self.handed_out if one[0] == job.id)
 
     def settle_many(self, draw: Draw) -> None:
         """A worker ends several claims at once, of which some may be over: those change nothing and fail no other."""
         if not self.held:
             return
         held = list({one.key: one for one in [draw("claim", self.held[::-1]) for _ in range(3)]}.values())
-        batch, keys, outcome = [one.job for one in held], [one.key for one in held], {"how": "many"}
+        batch, keys, outcome = [self.shown(one) for one in held], [one.key for one in held], {"how": "many"}
         how, delay_s = draw("how", SETTLEMENTS), draw("delay_s", DELAYS_S)
         if how == "complete":
             self.make(
                 settling.complete_jobs(self.calls, batch, outcome, 0),
-                lambda: {job_id for job_id, claims in keys if self.model.complete(job_id, claims, outcome) is None},
+                lambda: {key[0] for key in keys if self.model.complete(*key, outcome) is None},
             )
         elif how == "fail":
             self.make(
                 settling.fail_jobs(self.calls, batch, "400", outcome),
-                lambda: {job_id for job_id, claims in keys if self.model.fail(job_id, claims, outcome) is None},
+                lambda: {key[0] for key in keys if self.model.fail(*key, outcome) is None},
             )
         elif how == "retry":
             self.make(
                 settling.retry_jobs(self.calls, batch, delay_s, "500", outcome),
                 lambda: {
-                    job_id: status
-                    for job_id, claims in keys
-                    if (status := self.model.retry(job_id, claims, delay_s, outcome)) != LEASE_LOST
+                    key[0]: status for key in keys if (status := self.model.retry(*key, delay_s, outcome)) != LEASE_LOST
                 },
             )
         else:
             self.make(
                 settling.release_jobs(self.calls, batch, delay_s, "away"),
-                lambda: {job_id for job_id, claims in keys if self.model.release(job_id, claims, delay_s) is None},
+                lambda: {key[0] for key in keys if self.model.release(*key, delay_s) is None},
             )
 
     # what the agent does
@@ -259,7 +274,7 @@ class Workers(RuleBasedStateMachine):
         held = list({one.key: one for one in [draw("claim", live * 3 + self.held) for _ in range(2)]}.values())
         outcome, within_s = {"wake": draw("wake", ["a", "b"])}, draw("within_s", LEASES_S)
         self.make(
-            settling.await_handling(self.calls, [one.job for one in held], outcome, 0, within_s),
+            settling.await_handling(self.calls, [self.shown(one) for one in held], outcome, 0, within_s),
             lambda: {
                 one.job.id: handled
                 for one in held
@@ -337,7 +352,7 @@ class Workers(RuleBasedStateMachine):
             shown=lambda claimed: [claimed["id"]] if claimed else [],
         )
         if got:
-            self.hand_out(got["id"], self.model.jobs[got["id"]].claims, worker)
+            self.hand_out(got["id"], self.model.jobs[got["id"]].claims, None)
 
     def settle_as_of_old(self, draw: Draw) -> None:
         """An old worker ends a job, or gives it back: its attempt stays counted, and no budget is looked at."""
@@ -430,13 +445,16 @@ class Workers(RuleBasedStateMachine):
         *,
         shown: Callable[[Any], Any] = lambda answer: answer,
         over: Calls | None = None,
+        is_forgotten: bool = False,
     ) -> Any:
         """Make a call, show that it answers what the model says, and return the answer."""
         connection = (over or self.calls).connection
+        remembered = deepcopy(self.model) if is_forgotten else None
         self.model.now = self.database.begin(connection)
-        got = self.database.finish(connection, call)
+        got = self.database.finish(connection, call, is_forgotten=is_forgotten)
         was_refused = isinstance(got, str) and got in REFUSALS
         assert predict() == (got if was_refused else shown(got))
+        self.model = remembered or self.model
         return got
 
     @invariant()
@@ -477,14 +495,17 @@ class Workers(RuleBasedStateMachine):
         self.names.holders = holders  # a pulse is dated by the running clock
 
     def one_claim_settles_a_job(self) -> None:
-        """Of all claims that were ever made of a job the newest alone can end it, and only while its lease holds."""
+        """Of all claims that were ever made of a job the newest alone can end it, and only while its lease holds.
+
+        None that was forgotten can, though another has its number.
+        """
         self.model.now = self.database.begin(self.database.connection)
-        can = self.database.can_settle(list(self.handed_out))
+        can = self.database.can_settle([*self.handed_out, *self.forgotten])
         self.database.connection.execute("rollback")
-        newest = dict(sorted(self.handed_out))
-        assert {(job_id, claims) for job_id, claims, call in can if call != "complete"} <= set(newest.items())
+        newest = {job_id: claims for job_id, claims, _ in sorted(self.handed_out, key=lambda one: one[:2])}
+        assert {claim[:2] for claim, call in can if call != "complete"} <= set(newest.items())
         assert can == {
-            (*claim, call)
+            (claim, call)
             for claim in self.handed_out
             for call in SETTLEMENTS
             if self.model.settles(*claim) or (call == "complete" and self.model.said_before(*claim))

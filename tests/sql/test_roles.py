@@ -31,16 +31,7 @@ RELATIONS = """
             or has_any_column_privilege(%(role)s, c.oid, 'select, insert, update, references')))
 """
 # what a function that only others of ours call is: no role but service_role has it
-INSIDE = {
-    "lease_jobs",
-    "return_lapsed",
-    "hold_jobs",
-    "lock_jobs",
-    "insert_events",
-    "answer_known",
-    "queue_learnings",
-    "read_json",
-}
+INSIDE = {"return_lapsed", "hold_jobs", "lock_jobs", "insert_events", "answer_known", "queue_learnings", "read_json"}
 SETTLING = {"complete_job", "complete_jobs_each", "fail_jobs", "retry_jobs", "release_jobs", "await_handling"}
 MAY: dict[str, set[str]] = {
     "server": {"schema_version", "record_events", "sweep_learnings", "prune_jobs", "prune_learnings", "claim_next_job"},

@@ -143,7 +143,7 @@ def version_5(project: str) -> str:
     with psycopg.connect(project) as connection:
         apply_first(5, connection)
         connection.execute(routines())
-        connection.execute("drop function agent_vault.lease_jobs, agent_vault.pulse")
+        connection.execute("drop function agent_vault.pulse")
         connection.execute("drop trigger agent_vault_entered on jobs; drop trigger agent_vault_moved on jobs")
         connection.execute(BEFORE_THE_MARK)
         connection.execute(ROWS)
@@ -184,3 +184,74 @@ def test_a_delivery_that_is_under_way_ends_first(version_5: str, upgrade: Callab
             upgrading.result(60)
         assert latest() == read_version(other)
         assert (1,) == other.execute("select count(*) from jobs where type = 'under way'").fetchone()
+
+
+# what a daemon of the release before calls, of which each job has its claim: with no word of when that was made
+BEFORE_THE_TIMES = {
+    "hold_jobs": ("uuid[], int[]", None),
+    "complete_job": ("uuid, int, jsonb, double precision", "complete_job(%(id)s, 1, '{}', 0)"),
+    "complete_jobs": ("uuid[], int[], jsonb, double precision", "complete_jobs(array[%(id)s], '{1}', '{}', 0)"),
+    "complete_jobs_each": (
+        "uuid[], int[], jsonb[], double precision[]",
+        "complete_jobs_each(array[%(id)s], '{1}', array['{}'::jsonb], '{0}')",
+    ),
+    "drop_jobs": ("uuid[], int[], jsonb", "drop_jobs(array[%(id)s], '{1}', '{}')"),
+    "fail_job": ("uuid, int, text, jsonb", "fail_job(%(id)s, 1, '400', '{}')"),
+    "fail_jobs": ("uuid[], int[], text, jsonb", "fail_jobs(array[%(id)s], '{1}', '400', '{}')"),
+    "retry_job": ("uuid, int, double precision, text, jsonb", "retry_job(%(id)s, 1, 0, '500', '{}')"),
+    "retry_jobs": ("uuid[], int[], double precision, text, jsonb", "retry_jobs(array[%(id)s], '{1}', 0, '', '{}')"),
+    "release_job": ("uuid, int, double precision, text", "release_job(%(id)s, 1, 0, 'away')"),
+    "release_jobs": ("uuid[], int[], double precision, text", "release_jobs(array[%(id)s], '{1}', 0, 'away')"),
+    "await_handling": (
+        "uuid[], int[], jsonb, double precision, double precision",
+        "await_handling(array[%(id)s], '{1}', '{}', 0, 60)",
+    ),
+}
+
+
+@pytest.fixture
+def version_7(project: str) -> str:
+    """A database of the release whose claims waited for the disk, and had a number alone."""
+    with psycopg.connect(project) as connection:
+        apply_first(7, connection)
+        connection.execute(routines())
+        connection.execute("drop function agent_vault.claim_jobs")
+        connection.execute(CLAIM.replace("lapses int", "lapses int, sent_before boolean"))
+        for name, (arguments, _) in BEFORE_THE_TIMES.items():
+            connection.execute(f"drop function agent_vault.{name}")
+            connection.execute(
+                f"create function agent_vault.{name}({arguments}) returns int language plpgsql as 'begin end'"
+            )
+        connection.execute(ROWS)
+    return project
+
+
+@pytest.mark.parametrize("upgrade", [migrate, paste])
+def test_the_release_before_the_times_ends_like_a_fresh_one(
+    version_7: str, supabase: Callable[[], str], upgrade: Callable[[str], object]
+) -> None:
+    """Functions and tables are those of a fresh database, and no row is touched."""
+    fresh = supabase()
+    migrate(fresh)
+    with psycopg.connect(version_7) as connection:
+        jobs = connection.execute("select * from jobs order by id").fetchall()
+    upgrade(version_7)
+    with psycopg.connect(fresh) as one, psycopg.connect(version_7) as other:
+        assert read_schema(one) == read_schema(other)
+        assert jobs == other.execute("select * from jobs order by id").fetchall()
+
+
+def test_its_daemons_go_on(version_7: str) -> None:
+    """What they claimed before and after the upgrade they settle as before, by every call that they know."""
+    with psycopg.connect(version_7, autocommit=True) as daemon:
+        migrate(version_7)
+        for _, call in BEFORE_THE_TIMES.values():
+            if call:
+                daemon.execute("delete from jobs")
+                daemon.execute("insert into jobs (type) values ('X')")
+                (job_id,) = daemon.execute(
+                    "select id from agent_vault.claim_jobs('default', 'mac/1', 1, 60)"
+                ).fetchone()
+                assert 1 == len(daemon.execute(f"select * from agent_vault.{call}", {"id": job_id}).fetchall())
+                ended = "select status <> 'processing' or awaits_handling from jobs"
+                assert (True,) == daemon.execute(ended).fetchone()
