@@ -77,7 +77,9 @@ class Completing:
             batch.is_over.set()
 
     async def _complete(self, completions: Sequence[_Completion]) -> "set[UUID]":
-        held = [(one, job) for one in completions for job in one.jobs if await self._leases.hold_on(job)]
+        each = [(one, job) for one in completions for job in one.jobs]
+        await self._leases.hold_on([job for _, job in each])
+        held = [(one, job) for one, job in each if self._leases.holds(job)]
         now_s = asyncio.get_running_loop().time()
         return await settling.complete_each(
             self._session,
