@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings
 from notifier.complaint import one_line
 from notifier.configuration import redacted
 from notifier.echo import Echo
-from sql.line import Line, connect
+from sql.line import Connection, Line, connect
 from sql.migrate import SchemaTooOldError, latest, require_version
 
 STATEMENT_S: Final = 10.0
@@ -69,7 +69,7 @@ async def examine_database(dsn: str, *, name: str) -> list[Finding]:
         ]
 
 
-def encryption(connection: psycopg.AsyncConnection) -> str:
+def encryption(connection: Connection) -> str:
     """Say how a connection is protected on its way, as libpq made it."""
     pgconn = connection.pgconn
     if pgconn.ssl_in_use:
@@ -89,7 +89,7 @@ async def _schema(line: Line) -> Finding:
     return Finding("schema", f"version {found}{newer}")
 
 
-async def _notifications(connection: psycopg.AsyncConnection, sender: Line) -> Finding:
+async def _notifications(connection: Connection, sender: Line) -> Finding:
     try:
         arrives = await Echo(connection, _ignore).comes_back(sender)
     except psycopg.Error as error:

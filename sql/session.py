@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from sql.line import Line, connect, cut
+from sql.line import Connection, Line, connect
 
 
 class Session:
@@ -19,8 +19,7 @@ class Session:
         self._name = name
         self._deadline_s = deadline_s
         self._lock = asyncio.Lock()
-        self._connection: psycopg.AsyncConnection | None = None
-        self._is_cut = False
+        self._connection: Connection | None = None
 
     async def fetch(
         self,
@@ -41,7 +40,7 @@ class Session:
                 line = Line(connection, deadline_s=self._deadline_s if deadline_s is None else deadline_s)
                 return await line.fetch(query, arguments() if callable(arguments) else arguments)
             finally:
-                if connection.broken or connection.closed:
+                if connection.closed:
                     await self._drop()
 
     async def warm(self) -> None:
@@ -52,22 +51,19 @@ class Session:
     def cut(self) -> None:
         """Break the connection off: whoever waits for it gets an error at once, and the next call opens a new one."""
         if self._connection is not None:
-            self._is_cut = True
-            cut(self._connection)
+            self._connection.cut()
 
     async def close(self) -> None:
         """Close the connection."""
         async with self._lock:
             await self._drop()
 
-    async def _ready(self) -> psycopg.AsyncConnection:
-        if self._is_cut:
-            await self._drop()
-        if self._connection is None:
+    async def _ready(self) -> Connection:
+        if self._connection is None or self._connection.closed:
             self._connection = await connect(self._dsn, name=self._name)
         return self._connection
 
     async def _drop(self) -> None:
-        connection, self._connection, self._is_cut = self._connection, None, False
+        connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
