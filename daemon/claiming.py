@@ -26,6 +26,8 @@ FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
 TAKEN_MS = 100.0
 SUSPECT_MS = 1_000.0
+LOOK_S = 0.1  # after a claim that took all: the next notification may come first, and its claim tells more
+LOOK = frozenset({"look"})
 CLAIM_S = 4.0  # less than the statement's deadline: what comes later than this is given up, and must take nothing
 
 log = structlog.get_logger()
@@ -66,17 +68,22 @@ class Claiming:
         self._low_water = LowWater()
         self.wants_idle = False
         self._took_all = False  # the last claim left nothing that is due, as far as it knows
+        self._is_to_look = False
 
     def woken(self, reasons: frozenset[str]) -> None:
         """Hear why there may be work, if there is a reason."""
-        if reasons:
+        if reasons - LOOK:
             self._took_all = False
+        self._is_to_look = reasons == LOOK
         self._low_water.woken(reasons)
 
     async def claim(self, room: int) -> list[Job]:
         """Claim from each queue in turn; nothing when the database is away, whose return rings the waker."""
         held: list[Job] = []
         if not self._presence.tried or room < 1:
+            return held
+        if self._took_all and not self._is_to_look:
+            self._waker.look_in(LOOK_S)
             return held
         self._take_turns()
         try:
