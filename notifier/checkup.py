@@ -8,10 +8,9 @@ from ipaddress import ip_address
 from typing import Final
 
 import psycopg
-from pydantic_settings import BaseSettings
 
 from notifier.complaint import one_line
-from notifier.configuration import redacted
+from notifier.configuration import Settings, redacted
 from notifier.echo import Echo
 from sql.line import Connection, Line, connect
 from sql.migrate import SchemaTooOldError, latest, require_version
@@ -41,7 +40,7 @@ class Finding:
         return f"{'ok   ' if self.ok else 'WRONG'}  {self.what}: {self.said}"
 
 
-def settings_lines(settings: BaseSettings) -> Iterator[str]:
+def settings_lines(settings: Settings) -> Iterator[str]:
     """Give a line for each setting that has a value, a secret's being ***."""
     shown = {name: text for name, text in redacted(settings).items() if text}
     width = max(map(len, shown))
