@@ -122,25 +122,31 @@ class Line:
 
     def __init__(self, connection: Connection, *, deadline_s: float) -> None:
         """Take the connection and the seconds that a statement may take."""
-        self._connection = connection
+        self.connection = connection
+        self._cursor = connection.cursor()  # kept, for what it knows of the arguments' types
         self._deadline_s = deadline_s
 
-    async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows. Raises psycopg.Error; DatabaseSilentError when the time is up."""
-        is_over = False
+    async def fetch(
+        self, query: str, arguments: Sequence[Any] = (), *, deadline_s: float | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Run one statement, within the line's deadline or another, and return its rows.
+
+        Raises psycopg.Error; DatabaseSilentError when the time is up.
+        """
+        is_over, within_s = False, self._deadline_s if deadline_s is None else deadline_s
 
         def end() -> None:
             nonlocal is_over
             is_over = True
-            self._connection.cut()
+            self.connection.cut()
 
-        timer = asyncio.get_running_loop().call_later(self._deadline_s, end)
+        timer = asyncio.get_running_loop().call_later(within_s, end)
         try:
-            cursor = await self._connection.execute(query.encode(), arguments)
-            return await cursor.fetchall() if cursor.description else []
+            await self._cursor.execute(query.encode(), arguments)
+            return await self._cursor.fetchall() if self._cursor.description else []
         except psycopg.Error as error:
             if is_over and error.sqlstate is None:
-                raise DatabaseSilentError(f"no answer from the database within {self._deadline_s:g} s") from error
+                raise DatabaseSilentError(f"no answer from the database within {within_s:g} s") from error
             raise
         finally:
             timer.cancel()
