@@ -77,7 +77,10 @@ class Leases:
         """Renew this job's lease from now on; it runs since its claim was sent."""
         self._held[job.id] = _Held(job, since or Moment.now())
         self._near.add(job.id)
-        (self._alone.add if job.alone else self._alone.discard)(job.id)
+        if job.alone:
+            self._alone.add(job.id)
+        else:
+            self._alone.discard(job.id)  # as an older claim of it was
 
     def set_aside(self, job: Job) -> None:
         """Let others be held beside it, whatever becomes of it."""
