@@ -182,8 +182,9 @@ def excerpt(text: str, token: str) -> str:
     """Shorten foreign text to one printable line of at most 300 characters, without the token."""
     if token:
         text = text.replace(token, "[token]")  # first: a cut through the token would leave a part of it
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())[:DETAIL_CHARS]
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(text.split())[:DETAIL_CHARS]
 
 
 def _completion(fields: dict[str, Any], token: str) -> str | None:

@@ -29,6 +29,8 @@ TAKEN_MS = 100.0
 SUSPECT_MS = 1_000.0
 # longer than a claim of the daemon that goes first takes, and no more than a few milliseconds where that one is busy
 GIVE_WAY_S = (0.005, 0.015)
+LOOK_S = 0.1  # after a claim that took all: the next notification may come first, and its claim tells more
+LOOK = frozenset({"look"})
 CLAIM_S = 4.0  # less than the statement's deadline: what comes later than this is given up, and must take nothing
 
 log = structlog.get_logger()
@@ -69,6 +71,7 @@ class Claiming:
         self._low_water = LowWater()
         self.wants_idle = False
         self._took_all = False  # the last claim left nothing that is due, as far as it knows
+        self._is_to_look = False
         self._came_late = False  # and found nothing
         self._gives_way = False
 
@@ -79,14 +82,18 @@ class Claiming:
         last: the others let it go first, and then look before they claim.
         """
         self._gives_way = reasons == {"notified"} and self._came_late and self._presence.shares
-        if reasons:
+        if reasons - LOOK:
             self._took_all = self._gives_way
+        self._is_to_look = reasons == LOOK or self._gives_way
         self._low_water.woken(reasons)
 
     async def claim(self, room: int) -> list[Job]:
         """Claim from each queue in turn; nothing when the database is away, whose return rings the waker."""
         held: list[Job] = []
         if not self._presence.tried or room < 1:
+            return held
+        if self._took_all and not self._is_to_look:
+            self._waker.look_in(LOOK_S)
             return held
         self._take_turns()
         if self._gives_way:

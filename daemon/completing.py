@@ -16,6 +16,9 @@ from sql.session import Session
 if TYPE_CHECKING:
     from uuid import UUID
 
+MANY = 5  # of one statement: more come at once
+GATHER_S = 0.005
+
 
 @dataclass(frozen=True, slots=True)
 class _Completion:
@@ -38,7 +41,7 @@ class _Batch:
 class Completing:
     """Ends jobs as done, with one statement at a time: a lone one at once, and those that come meanwhile together.
 
-    What waits is never more than what is held.
+    After a statement of many the next one waits a moment for more. What waits is never more than what is held.
     """
 
     def __init__(self, session: Session, leases: Leases, until_heard: UntilHeard) -> None:
@@ -48,6 +51,7 @@ class Completing:
         self._until_heard = until_heard
         self._open = _Batch()
         self._saying = asyncio.Lock()
+        self._were_many = False
 
     async def __call__(self, jobs: Sequence[Job], outcome: Outcome, answered_s: float) -> list[Job]:
         """Return when the database has heard of these jobs, with those that it ended."""
@@ -67,7 +71,10 @@ class Completing:
         """Try once, when its turn has come; where that fails, each goes on by itself and holds up no other."""
         try:
             async with self._saying:
+                if self._were_many:
+                    await asyncio.sleep(GATHER_S)
                 self._open = _Batch()
+                self._were_many = len(batch.completions) >= MANY
                 batch.ended = await self._complete(batch.completions)
         except psycopg.Error:
             pass  # each will tell, if that fails too
@@ -77,7 +84,9 @@ class Completing:
             batch.is_over.set()
 
     async def _complete(self, completions: Sequence[_Completion]) -> "set[UUID]":
-        held = [(one, job) for one in completions for job in one.jobs if await self._leases.hold_on(job)]
+        each = [(one, job) for one in completions for job in one.jobs]
+        await self._leases.hold_on([job for _, job in each])
+        held = [(one, job) for one, job in each if self._leases.holds(job)]
         now_s = asyncio.get_running_loop().time()
         return await settling.complete_each(
             self._session,

@@ -10,12 +10,12 @@ from daemon import answers
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
 from daemon.leases import Leases
-from daemon.plan import Digest, Ended, Routed
+from daemon.plan import Digest, Ended
 from daemon.settlement import Settlement
 from daemon.templates import agent_message
 from daemon.wording import text_of
 from notifier.sleep import SleepWatch
-from sql.jobs import LeaseLostError
+from sql.jobs import Job, LeaseLostError
 
 NOTHING_TO_SAY = "payload.text is missing: there is nothing to say"
 
@@ -46,9 +46,8 @@ class Delivery:
     async def deliver(self, digest: Digest) -> Ended:
         """Send it and settle its jobs; tell what became of it."""
         try:
-            held = await self._held(digest)
-            if len(held) < len(digest.items):
-                digest = replace(digest, items=held)
+            if len(digest.items) > 1:  # a lone one is looked at right before its POST
+                digest = await self._without_lost(digest)
             answer = await self._send(digest)
         except LeaseLostError:
             answer = None
@@ -80,7 +79,7 @@ class Delivery:
 
     async def _post(self, digest: Digest, text: str) -> Answer:
         async def assure() -> None:
-            await self._held(digest)
+            await self._hold_on(digest)
 
         if digest.route.action == "agent":
             (job,) = digest.jobs
@@ -93,16 +92,23 @@ class Delivery:
             return answers.held_back("the gateway takes no wakes")
         return await self._gateway.wake(text, route=digest.route, stop=self._stop, assure=assure)
 
-    async def _held(self, digest: Digest) -> tuple[Routed, ...]:
-        """Wait until the leases hold, whatever the clocks did since the last look at them; leave out what is lost.
+    async def _without_lost(self, digest: Digest) -> Digest:
+        """Return the digest of those whose leases hold. Raises LeaseLostError when nothing is left."""
+        held = await self._hold_on(digest)
+        if len(held) == len(digest.items):
+            return digest
+        return replace(digest, items=tuple(item for item in digest.items if self._leases.holds(item.job)))
 
-        Raises LeaseLostError when nothing is left.
+    async def _hold_on(self, digest: Digest) -> list[Job]:
+        """Wait until the leases hold, whatever the clocks did since the last look at them; return those that do.
+
+        Raises LeaseLostError when none does.
         """
         self._sleep.look()
-        held = [item for item in digest.items if await self._leases.hold_on(item.job)]
+        held = await self._leases.hold_on(digest.jobs)
         if not held:
             raise LeaseLostError(digest.jobs[0].id, digest.jobs[0].claims)
-        return tuple(held)
+        return held
 
 
 def _is_pending(digest: Digest, answer: Answer) -> bool:

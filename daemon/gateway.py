@@ -1,7 +1,6 @@
 """The client of the OpenClaw gateway's hooks: one call, its short retries, one answer."""
 
 import asyncio
-import json
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,6 +10,7 @@ from io import BytesIO
 from typing import Self
 
 import aiohttp
+import msgspec
 
 from daemon import answers
 from daemon.answers import Answer, Verdict
@@ -45,11 +45,15 @@ class Gateway:
     first_wait_s: float = field(default=0.1, kw_only=True)
     longest_wait_s: float = field(default=2.0, kw_only=True)
     _session: aiohttp.ClientSession = field(init=False, repr=False)
+    _usual_headers: dict[str, str] = field(init=False, repr=False)
+    _usual_limit: aiohttp.ClientTimeout = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Accept both with and without slashes where url and path meet."""
         self.url = self.url.rstrip("/")
         self.hooks_path = "/" + self.hooks_path.strip("/")
+        self._usual_headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        self._usual_limit = self._limit(self.timeout_s)
 
     async def __aenter__(self) -> Self:
         """Open the session: straight to the gateway, without the environment's proxies, netrc or cookies."""
@@ -58,7 +62,7 @@ class Gateway:
             connector=aiohttp.TCPConnector(keepalive_timeout=KEPT_S, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity"},
-            timeout=self._limit(self.timeout_s),
+            timeout=self._usual_limit,
             trust_env=False,
         )
         return self
@@ -140,13 +144,13 @@ class Gateway:
         return answers.hung_up() if posting.cancelled() else posting.result()
 
     async def _post(self, call: Call) -> Answer:
-        body = json.dumps(call.body).encode()
+        body = msgspec.json.encode(call.body)
         try:
             async with self._session.post(
                 f"{self.url}{self.hooks_path}/{call.hook}",
-                data=body if len(body) <= ONE_PIECE_BYTES else BytesIO(body),
+                data=aiohttp.BytesPayload(body) if len(body) <= ONE_PIECE_BYTES else BytesIO(body),
                 headers=self._headers(call),
-                timeout=self._limit(call.within_s or self.timeout_s),
+                timeout=self._limit(call.within_s) if call.within_s else self._usual_limit,
                 allow_redirects=False,
             ) as response:
                 content = await _read(response.content)
@@ -156,8 +160,7 @@ class Gateway:
         return answers.answered(response.status, content, retry_after, token=self.token, now=datetime.now(UTC))
 
     def _headers(self, call: Call) -> dict[str, str]:
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        return headers | ({"Idempotency-Key": call.key} if call.key else {})
+        return self._usual_headers | {"Idempotency-Key": call.key} if call.key else self._usual_headers
 
     def _limit(self, total_s: float) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=total_s, connect=min(total_s, self.timeout_s))

@@ -8,8 +8,6 @@ from daemon.routes import Route
 ADMISSION_S: Final = 25.0  # the gateway itself gives up after 15 s that a run could not begin
 ENDING_S: Final = 30.0  # beyond the run's own limit
 
-_RUN: Final = {"deliver", "channel", "to", "name", "model", "thinking", "timeout_seconds", "wait_for_completion"}
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -33,7 +31,7 @@ PROBE: Final = Call("wake", {})
 
 def wake_call(text: str, route: Route) -> Call:
     """Return the call that wakes a route's session."""
-    return Call("wake", {"text": text, "mode": route.mode, **_fields(route, {"agent_id", "session_key"})})
+    return Call("wake", {"text": text, **route.wake_fields})
 
 
 def agent_call(message: str, key: str, route: Route, *, lingers_s: float) -> Call:
@@ -41,14 +39,9 @@ def agent_call(message: str, key: str, route: Route, *, lingers_s: float) -> Cal
     waits = route.wait_for_completion
     return Call(
         "agent",
-        {"message": message, **_fields(route, {"agent_id", "session_key", *_RUN})},
+        {"message": message, **route.run_fields},
         key=key,
         within_s=route.timeout_seconds + ENDING_S if waits else ADMISSION_S,
         lingers_s=0.0 if waits else lingers_s,
         awaits_end=waits,
     )
-
-
-def _fields(route: Route, names: set[str]) -> dict[str, Any]:
-    """Return what is set of these fields, as OpenClaw spells them."""
-    return route.model_dump(include=names, by_alias=True, exclude_none=True)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,18 +30,17 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Held:
-    """A job, and the moment from which its lease runs: before the call that renewed it was sent.
-
-    One that is set aside (an agent run, which may take long) is renewed as the others and is in nobody's way.
-    """
+    """A job, and the moment from which its lease runs: before the call that renewed it was sent."""
 
     job: Job
     since: Moment
-    is_aside: bool = False
 
 
 class Leases:
-    """The held jobs, by id."""
+    """The held jobs, by id.
+
+    One that is set aside (an agent run, which may take long) is renewed as the others and is in nobody's way.
+    """
 
     def __init__(
         self, session: Session, worker: str, *, lease_s: float, slots: int, renew_s: float | None = None
@@ -52,6 +52,8 @@ class Leases:
         self._renew_s = renew_s or lease_s / RENEWALS_A_LEASE
         self._slots = slots
         self._held: dict[UUID, _Held] = {}
+        self._near: set[UUID] = set()  # all but those that are set aside
+        self._alone: set[UUID] = set()  # those of them that must be alone
         self._doubted = asyncio.Event()  # wakes the renewal
         self._doubted_at = -math.inf
         self._extending = asyncio.Lock()
@@ -65,25 +67,31 @@ class Leases:
     @property
     def are_idle(self) -> bool:
         """Tell whether nothing is held but what is set aside."""
-        return all(held.is_aside for held in self._held.values())
+        return not self._near
 
     def room(self, ahead: int = 0) -> int:
         """Return how many more jobs can be held, with so many ahead; one that must be alone leaves no room."""
-        near = [held.job.alone for held in self._held.values() if not held.is_aside]
-        return 0 if True in near else self._slots + ahead - len(near)
+        return 0 if self._alone else self._slots + ahead - len(self._near)
 
     def hold(self, job: Job, since: Moment | None = None) -> None:
         """Renew this job's lease from now on; it runs since its claim was sent."""
         self._held[job.id] = _Held(job, since or Moment.now())
+        self._near.add(job.id)
+        if job.alone:
+            self._alone.add(job.id)
+        else:
+            self._alone.discard(job.id)  # as an older claim of it was
 
     def set_aside(self, job: Job) -> None:
         """Let others be held beside it, whatever becomes of it."""
-        if self._holds(job):
-            self._held[job.id].is_aside = True
+        if self.holds(job):
+            self._near.discard(job.id)
+            self._alone.discard(job.id)
 
     def drop(self, job: Job) -> None:
         """Renew it no more; a newer claim of the same job stays held."""
-        if self._holds(job):
+        if self.holds(job):
+            self.set_aside(job)
             del self._held[job.id]
 
     def doubt(self) -> None:
@@ -97,23 +105,32 @@ class Leases:
         While the database is away this waits: a job whose lease may be another's must be neither sent nor settled.
         """
         failures = 0
-        while self._is_doubtful(job):
+        while self._is_doubtful(job, Moment.now()):
             try:
                 await self._extend()
             except psycopg.Error as error:
                 failures += 1
                 self._not_renewed(error)
                 await _back_off(failures)
-        if not self._holds(job):
+        if not self.holds(job):
             raise LeaseLostError(job.id, job.claims)
 
-    async def hold_on(self, job: Job) -> bool:
-        """Assure the job's lease, and tell whether it holds."""
-        try:
-            await self.assure(job)
-        except LeaseLostError:
-            return False
-        return True
+    def holds(self, job: Job) -> bool:
+        """Tell whether this very claim is held, as far as is known."""
+        held = self._held.get(job.id)
+        return held is not None and held.job is job
+
+    async def hold_on(self, claimed: Sequence[Job]) -> list[Job]:
+        """Assure the jobs' leases, and return those that hold."""
+        now = Moment.now()
+        if not any(self._is_doubtful(job, now) for job in claimed):
+            return [job for job in claimed if self.holds(job)]
+        held = []
+        for job in claimed:
+            with contextlib.suppress(LeaseLostError):
+                await self.assure(job)
+                held.append(job)
+        return held
 
     async def renew(self) -> None:
         """Renew what is held, in time and after every sleep; only cancelling ends it."""
@@ -134,15 +151,11 @@ class Leases:
                 await self._doubted.wait()
         self._doubted.clear()
 
-    def _holds(self, job: Job) -> bool:
-        held = self._held.get(job.id)
-        return held is not None and held.job is job
-
-    def _is_doubtful(self, job: Job) -> bool:
+    def _is_doubtful(self, job: Job, now: Moment) -> bool:
         held = self._held.get(job.id)
         if held is None or held.job is not job:
             return False
-        is_old = held.since.age_s(Moment.now()) >= self._lease_s * OLD
+        is_old = held.since.age_s(now) >= self._lease_s * OLD
         return is_old or held.since.monotonic_s <= self._doubted_at
 
     async def _extend(self) -> None:
@@ -160,7 +173,7 @@ class Leases:
             if one.job.id in kept:
                 one.since = now
             # one that was settled meanwhile is not held any more, and was not lost
-            elif self._holds(one.job):
+            elif self.holds(one.job):
                 log.warning("lease_lost", job_id=one.job.id, queue=one.job.queue, attempt=one.job.attempts)
                 self.drop(one.job)
 

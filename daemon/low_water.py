@@ -9,7 +9,7 @@ from sql.jobs import Job
 LATE = timedelta(seconds=5)  # what a transaction that inserts jobs may take and have them claimed at once
 LASTS_S = 5.0
 LOOK_AGAIN_MS = 1_000.0
-HINTS = frozenset({"notified", "room"})
+HINTS = frozenset({"notified", "room", "look"})
 
 
 class LowWater:
@@ -45,6 +45,6 @@ class LowWater:
         self._marks[queue] = max(job.run_at for job in jobs) - LATE
 
     def woken(self, reasons: frozenset[str]) -> None:
-        """Forget the marks where it is more than a notification, or a free place, that woke the worker."""
+        """Forget the marks where it is more than a notification, a free place or a look that woke the worker."""
         if reasons - HINTS:
             self._marks.clear()

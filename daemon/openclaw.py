@@ -4,17 +4,15 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
 from dotenv.parser import parse_stream
-from pydantic_settings import BaseSettings
 
-from notifier.configuration import by_field, is_set
+from notifier.configuration import Settings, by_field, is_set
 from notifier.secrecy import is_open, remedy
-from notifier.sources import Source, at_home, why
+from notifier.sources import at_home, why
 
 ENV_FILE: Final = Path("~/.openclaw/.env")
 CONFIG_FILE: Final = Path("~/.openclaw/openclaw.json")
@@ -26,28 +24,25 @@ _A_PATH: Final = re.compile(r"\bpath\b[\"']?\s*:")
 _VARIABLE: Final = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 
 
-class OpenClawFiles(Source):
+class OpenClawFiles:
     """Reads ~/.openclaw/.env and, only where it is needed, openclaw.json; what is broken becomes a note."""
 
-    def __init__(self, cls: type[BaseSettings], environment: Mapping[str, str]) -> None:
+    def __init__(self, cls: type[Settings], environment: Mapping[str, str]) -> None:
         """Take the environment, which OpenClaw's ${NAME} placeholders stand for."""
-        super().__init__(cls)
+        self._cls = cls
         self._environment = environment
         self._notes: list[str] = []
         self._open: dict[Path, str] = {}
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self, stronger: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the two files add to the stronger sources, by field, the notes, and which are open to others."""
-        dotenv = self._dotenv(self._path("openclaw_env_file", ENV_FILE))
-        texts = {f: text for f, text in by_field(self.settings_cls, dotenv).items() if f not in _FILES}
+        dotenv = self._dotenv(_path(stronger, "openclaw_env_file", ENV_FILE))
+        texts = {f: text for f, text in by_field(self._cls, dotenv).items() if f not in _FILES}
         variables = {**dotenv, **{name: text for name, text in self._environment.items() if is_set(text)}}
-        found = {**self._hooks(self.current_state.keys() | texts.keys(), variables), **texts}
-        if "hook_token" not in self.current_state.keys() | found.keys():
+        found = {**self._hooks({**stronger, **texts}, variables), **texts}
+        if "hook_token" not in stronger.keys() | found.keys():
             found |= self._older(variables)
         return {**found, "notes": tuple(self._notes), "open_files": tuple(self._open.items())}
-
-    def _path(self, field: str, default: Path) -> Path:
-        return at_home(Path(self.current_state.get(field, default)))
 
     def _text(self, path: Path) -> str:
         try:
@@ -74,8 +69,8 @@ class OpenClawFiles(Source):
                 found[binding.key] = binding.value
         return found
 
-    def _hooks(self, known: AbstractSet[str], variables: Mapping[str, str]) -> dict[str, str]:
-        path = self._path("openclaw_config_path", CONFIG_FILE)
+    def _hooks(self, known: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, str]:
+        path = _path(known, "openclaw_config_path", CONFIG_FILE)
         text = self._text(path)
         # A large file takes json5 seconds, so it is parsed only for what nothing else says.
         if "hook_token" in known and ("hooks_path" in known or not _A_PATH.search(text)):
@@ -124,6 +119,10 @@ class OpenClawFiles(Source):
             return {}
         self._notes.append(f"{OLDER_TOKEN} stands in for the hook token: set OPENCLAW_HOOK_TOKEN instead")
         return {"hook_token": variables[OLDER_TOKEN]}
+
+
+def _path(known: Mapping[str, Any], field: str, default: Path) -> Path:
+    return at_home(Path(known.get(field, default)))
 
 
 def rooted(text: str) -> str:

@@ -32,6 +32,9 @@ _FITS: Final = {
     "drop": set(),
 }  # fmt: skip
 
+_SESSION: Final = {"agent_id", "session_key"}
+_RUN: Final = {"deliver", "channel", "to", "name", "model", "thinking", "timeout_seconds", "wait_for_completion"}
+
 _AGENT_MUST: Final = "the id of an agent in openclaw.json: letters, digits, _ and -, 64 at most"
 _MESSAGE_MUST: Final = f"a text of at most 10000 characters, over {', '.join(f'{{{name}}}' for name in PLACEHOLDERS)}"
 _TIMEOUT_MUST: Final = "a whole number of seconds from 1 to 86400"
@@ -139,12 +142,25 @@ class Route(BaseModel):
         """
         return canonical_key(self.agent_id, self.session_key if self.action == "wake" else None)
 
+    @cached_property
+    def wake_fields(self) -> dict[str, Any]:
+        """What a wake says beside its text, as OpenClaw spells it."""
+        return self._said({"mode", *_SESSION})
+
+    @cached_property
+    def run_fields(self) -> dict[str, Any]:
+        """What an agent run's call says beside its message, as OpenClaw spells it."""
+        return self._said(_SESSION | _RUN)
+
     def effective(self) -> dict[str, Any]:
         """Return every value that counts for this action, by field name; what is not set reads None."""
         kept = {"type", "action", *_FITS[self.action]}
         if self.complete_when == "accepted":
             kept.discard("handle_within_s")
         return {field: value for field, value in self.model_dump().items() if field in kept}
+
+    def _said(self, names: set[str]) -> dict[str, Any]:
+        return self.model_dump(include=names, by_alias=True, exclude_none=True)
 
 
 DEFAULT = Route()

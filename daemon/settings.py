@@ -3,17 +3,17 @@
 import os
 import re
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon.gateway_url import check_gateway_url
 from daemon.openclaw import CONFIG_FILE, ENV_FILE, HOOKS_PATH, OLDER_TOKEN, OpenClawFiles, rooted
 from daemon.pacing import SLOTS, WINDOW_S
 from daemon.routes import Route, check_reach
-from notifier.configuration import SECRETS_FOLDER, Setting, environment_names, mistyped
+from notifier.configuration import SECRETS_FOLDER, Setting, Settings, Source, environment_names, mistyped
 from notifier.refusals import read
 from notifier.sources import SecretsFolder, Texts, TomlFile
 from notifier.values import (
@@ -64,10 +64,10 @@ def _host_name() -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().partition(".")[0])[:64] or "daemon"
 
 
-class DaemonSettings(BaseSettings):
+class DaemonSettings(Settings):
     """All that a person can set of the daemon; construct it with load()."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, env_prefix="DAEMON_")
+    prefix = "DAEMON_"
 
     config: Annotated[Path | None, Setting("DAEMON_CONFIG", "the path of a TOML file")] = None
     openclaw_env_file: Annotated[Path, Setting("OPENCLAW_ENV_FILE", "the path of OpenClaw's .env")] = ENV_FILE
@@ -148,20 +148,13 @@ class DaemonSettings(BaseSettings):
         return value
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        *_replaced: PydanticBaseSettingsSource,
-        **_also_replaced: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources, strongest first; pydantic's own of environment and files are replaced by ours."""
+    def sources(cls) -> Sequence[Source]:
+        """Return them, the strongest first."""
         return (
-            init_settings,
-            Texts(settings_cls, os.environ),
-            SecretsFolder(settings_cls, os.environ.get(SECRETS_FOLDER)),
-            TomlFile(settings_cls, _PLACES),
-            OpenClawFiles(settings_cls, os.environ),
+            Texts(cls, os.environ),
+            SecretsFolder(cls, os.environ.get(SECRETS_FOLDER)),
+            TomlFile(cls, _PLACES),
+            OpenClawFiles(cls, os.environ),
         )
 
 

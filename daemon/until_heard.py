@@ -38,7 +38,7 @@ class UntilHeard:
         settled: list[Job] = []
 
         async def once() -> None:
-            held = [job for job in jobs if await self._leases.hold_on(job)]
+            held = await self._leases.hold_on(jobs)
             heard = await call(held) if held else ()
             settled[:] = [job for job in held if job.id in heard]
 

@@ -125,6 +125,7 @@ class Worker:
         if digest.route.action == "wake":
             self._places.give_back()
             self._fill_places()
+            self._tell_of_room()
 
     async def _deliver(self, digest: Digest) -> None:
         """Deliver one digest; no fault of it reaches another."""
@@ -147,6 +148,9 @@ class Worker:
     def _let_go(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self.leases.drop(job)
+        self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
         has_room = self._wants_room and self._useful_room() > 0
         if has_room or (self._claiming.wants_idle and self.leases.are_idle):
             self._wants_room = False  # said once

@@ -8,12 +8,11 @@ from ipaddress import ip_address
 from typing import Final
 
 import psycopg
-from pydantic_settings import BaseSettings
 
 from notifier.complaint import one_line
-from notifier.configuration import redacted
+from notifier.configuration import Settings, redacted
 from notifier.echo import Echo
-from sql.line import Line, connect
+from sql.line import Connection, Line, connect
 from sql.migrate import SchemaTooOldError, latest, require_version
 
 STATEMENT_S: Final = 10.0
@@ -41,7 +40,7 @@ class Finding:
         return f"{'ok   ' if self.ok else 'WRONG'}  {self.what}: {self.said}"
 
 
-def settings_lines(settings: BaseSettings) -> Iterator[str]:
+def settings_lines(settings: Settings) -> Iterator[str]:
     """Give a line for each setting that has a value, a secret's being ***."""
     shown = {name: text for name, text in redacted(settings).items() if text}
     width = max(map(len, shown))
@@ -69,7 +68,7 @@ async def examine_database(dsn: str, *, name: str) -> list[Finding]:
         ]
 
 
-def encryption(connection: psycopg.AsyncConnection) -> str:
+def encryption(connection: Connection) -> str:
     """Say how a connection is protected on its way, as libpq made it."""
     pgconn = connection.pgconn
     if pgconn.ssl_in_use:
@@ -89,7 +88,7 @@ async def _schema(line: Line) -> Finding:
     return Finding("schema", f"version {found}{newer}")
 
 
-async def _notifications(connection: psycopg.AsyncConnection, sender: Line) -> Finding:
+async def _notifications(connection: Connection, sender: Line) -> Finding:
     try:
         arrives = await Echo(connection, _ignore).comes_back(sender)
     except psycopg.Error as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
-from sql.line import Line
+from sql.line import Connection, Line
 
 
 class Ear:
@@ -16,7 +16,7 @@ class Ear:
     What arrives beside the answer to a statement is handed on by psycopg.
     """
 
-    def __init__(self, connection: psycopg.AsyncConnection, heard: Callable[[str], None]) -> None:
+    def __init__(self, connection: Connection, heard: Callable[[str], None]) -> None:
         """Call `heard` with the channel of each notification."""
         self._connection = connection
         self._heard = heard

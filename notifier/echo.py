@@ -3,10 +3,8 @@
 import secrets
 from collections.abc import Callable
 
-import psycopg
-
 from notifier.ear import Ear
-from sql.line import Line, Statements
+from sql.line import Connection, Line, Statements
 
 ECHO_S = 1.5
 
@@ -14,7 +12,7 @@ ECHO_S = 1.5
 class Echo:
     """Listens for one nonce among the notifications of a connection; the rest goes to who wants it."""
 
-    def __init__(self, connection: psycopg.AsyncConnection, heard: Callable[[str], None]) -> None:
+    def __init__(self, connection: Connection, heard: Callable[[str], None]) -> None:
         """Take the connection, and who hears of every other channel."""
         self.ear = Ear(connection, self._sort)
         self._connection = connection

@@ -7,19 +7,21 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings
 
-from notifier.configuration import Setting, SettingsError, is_set, label, settings_of, toml_keys
+from notifier.configuration import Setting, Settings, SettingsError, is_set, label, settings_of, toml_keys
 
-_Settings = TypeVar("_Settings", bound=BaseSettings)
+_Settings = TypeVar("_Settings", bound=Settings)
 _Place = tuple[int | str, ...]
 _IN_A_TABLE = 3  # a setting, the number of its table, a key
 
 
 def read(cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
     """Return the settings, those given by field name being the strongest; raises SettingsError."""
+    values = {field: value for field, value in given.items() if is_set(value)}
+    for source in cls.sources():
+        values = {**source(values), **values}
     try:
-        return cls(**{field: value for field, value in given.items() if is_set(value)})
+        return cls(**values)
     except ValidationError as error:
         details = error.errors(include_url=False)
     lines = [_line(cls, detail) for detail in details] + [note for detail in details for note in _notes(detail)]
@@ -27,7 +29,7 @@ def read(cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
     raise SettingsError(*dict.fromkeys(lines))
 
 
-def _line(cls: type[BaseSettings], detail: ErrorDetails) -> str:
+def _line(cls: type[Settings], detail: ErrorDetails) -> str:
     kind, place = detail["type"], detail["loc"]
     if kind == "extra_forbidden":
         return _unknown(cls, place)
@@ -46,27 +48,27 @@ def _notes(detail: ErrorDetails) -> Iterable[str]:
     return detail["input"].get("notes", ()) if detail["type"] == "missing" and len(detail["loc"]) == 1 else ()
 
 
-def _name(cls: type[BaseSettings], place: _Place) -> str:
+def _name(cls: type[Settings], place: _Place) -> str:
     field, *inner = place
     if not inner or settings_of(cls)[str(field)].name:
         return label(cls, str(field))
     return str(field) + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in inner)
 
 
-def _unknown(cls: type[BaseSettings], place: _Place) -> str:
+def _unknown(cls: type[Settings], place: _Place) -> str:
     """Refuse a key and name the nearest one; some write the environment's name into the file."""
     known = _keys(cls, place)
     name = _name(cls, place) if len(place) > 1 else str(place[0])
-    key = str(place[-1]).partition(" in ")[0].lower().removeprefix(cls.model_config["env_prefix"].lower())
+    key = str(place[-1]).partition(" in ")[0].lower().removeprefix(cls.prefix.lower())
     near = get_close_matches(key, known, n=1)
     return f"{name} is no setting: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
 
 
-def _keys(cls: type[BaseSettings], place: _Place) -> Iterable[str]:
+def _keys(cls: type[Settings], place: _Place) -> Iterable[str]:
     return list(toml_keys(cls) if len(place) == 1 else _table(cls, place))
 
 
-def _must(cls: type[BaseSettings], place: _Place) -> str:
+def _must(cls: type[Settings], place: _Place) -> str:
     """Return what a value must be: as its key in a table of tables says, else as the whole setting does."""
     whole = settings_of(cls)[str(place[0])]
     table = _table(cls, place) if len(place) == _IN_A_TABLE else {}
@@ -74,6 +76,6 @@ def _must(cls: type[BaseSettings], place: _Place) -> str:
     return next((marker for marker in said if isinstance(marker, Setting)), whole).must
 
 
-def _table(cls: type[BaseSettings], place: _Place) -> dict[str, FieldInfo]:
+def _table(cls: type[Settings], place: _Place) -> dict[str, FieldInfo]:
     fields: dict[str, FieldInfo] = get_args(cls.model_fields[str(place[0])].annotation)[0].model_fields
     return fields

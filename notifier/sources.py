@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
-
 from notifier.configuration import (
     CONFIG,
     SECRETS_FOLDER,
+    Settings,
     SettingsError,
     by_field,
     environment_names,
@@ -27,58 +25,49 @@ from notifier.secrecy import OpenSecretError, is_open, read_secret, refuse_open_
 _POSITION = re.compile(r"\(at (?:line \d+, column \d+|end of document)\)")
 
 
-class Source(PydanticBaseSettingsSource):
-    """A source that knows its values by field name; stronger sources' values are in current_state."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return nothing: pydantic-settings asks for this method and calls only the source itself."""
-        del field
-        return None, field_name, False
-
-
-class Texts(Source):
+class Texts:
     """Settings by environment name: the environment, or a file in its form."""
 
-    def __init__(self, cls: type[BaseSettings], texts: Mapping[str, str]) -> None:
+    def __init__(self, cls: type[Settings], texts: Mapping[str, str]) -> None:
         """Take the texts by environment name."""
-        super().__init__(cls)
+        self._cls = cls
         self._texts = texts
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self, _stronger: Mapping[str, Any]) -> dict[str, Any]:
         """Return the texts that are set, by field."""
-        return dict(by_field(self.settings_cls, self._texts))
+        return dict(by_field(self._cls, self._texts))
 
 
-class SecretsFolder(Source):
+class SecretsFolder:
     """One file a setting, as systemd's LoadCredential= lays them out; named in lower case."""
 
-    def __init__(self, cls: type[BaseSettings], folder: str | None) -> None:
+    def __init__(self, cls: type[Settings], folder: str | None) -> None:
         """Take the folder's path; None or an empty one is no folder."""
-        super().__init__(cls)
+        self._cls = cls
         self._folder = folder
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self, _stronger: Mapping[str, Any]) -> dict[str, Any]:
         """Return the files' texts by field; raises SettingsError for one that cannot be read or that others can."""
         if not self._folder:
             return {}
         # A folder that is not there is an empty one: service files name it before the first secret is in it.
         folder = Path(self._folder)
         refuse_open_folder(folder)
-        names = sorted(environment_names(self.settings_cls))
-        return dict(by_field(self.settings_cls, {name: _secret(folder / name.lower()) for name in names}))
+        names = sorted(environment_names(self._cls))
+        return dict(by_field(self._cls, {name: _secret(folder / name.lower()) for name in names}))
 
 
-class TomlFile(Source):
+class TomlFile:
     """The file that the config setting names, else the first of the usual places that has one."""
 
-    def __init__(self, cls: type[BaseSettings], places: Sequence[Path]) -> None:
+    def __init__(self, cls: type[Settings], places: Sequence[Path]) -> None:
         """Take the usual places, the strongest first; only one file is read."""
-        super().__init__(cls)
+        self._cls = cls
         self._places = places
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self, stronger: Mapping[str, Any]) -> dict[str, Any]:
         """Return the file's values by field, and the file as config; raises SettingsError."""
-        named = self.current_state.get(CONFIG)
+        named = stronger.get(CONFIG)
         for path in [at_home(Path(named))] if named else map(at_home, self._places):
             if named or _is_there(path):
                 return {**self._values(path), CONFIG: path}
@@ -86,15 +75,15 @@ class TomlFile(Source):
 
     def _values(self, path: Path) -> dict[str, Any]:
         table, mode = self._read(path)
-        fields = toml_keys(self.settings_cls)
+        fields = toml_keys(self._cls)
         for key in table.keys() & fields.keys():
-            if is_open(mode) and holds_secret(self.settings_cls.model_fields[fields[key]].annotation):
+            if is_open(mode) and holds_secret(self._cls.model_fields[fields[key]].annotation):
                 raise OpenSecretError(f"{path} holds {key} and is open to others: {remedy(path, mode)}")
         # An unknown key goes on under a name that is no field's, to be refused together with all else.
         return {fields.get(key, f"{key} in {path}"): value for key, value in table.items() if is_set(value)}
 
     def _read(self, path: Path) -> tuple[dict[str, Any], int]:
-        name = label(self.settings_cls, CONFIG)
+        name = label(self._cls, CONFIG)
         try:
             with path.open("rb") as file:
                 return tomllib.load(file), os.fstat(file.fileno()).st_mode

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, StringConstraints, ValidationInfo
-from pydantic_settings import BaseSettings
 
-from notifier.configuration import label
+from notifier.configuration import Settings, label
 from sql.dsn import check_dsn
 from sql.encryption import secured
 
@@ -34,9 +33,7 @@ def _check_database(value: SecretStr) -> SecretStr:
     return SecretStr(check_dsn(value.get_secret_value()))
 
 
-def encrypted(
-    cls: type[BaseSettings], value: SecretStr, info: ValidationInfo, environment: Mapping[str, str]
-) -> SecretStr:
+def encrypted(cls: type[Settings], value: SecretStr, info: ValidationInfo, environment: Mapping[str, str]) -> SecretStr:
     """Return the database's string as it is safe to use, unless allow_plaintext_database is set; raises DsnError."""
     # A flag that is itself wrong is absent here; one complaint about it is enough.
     if info.data.get(ALLOW_PLAINTEXT, True):

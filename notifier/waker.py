@@ -14,6 +14,7 @@ class Waker:
         self._due_at: float | None = None
         self._retry_at: float | None = None
         self._remind_at: float | None = None
+        self._look_at: float | None = None
         self.suspect_queue: str | None = None  # its next job goes only to an idle worker
         self._listening = False
 
@@ -43,11 +44,17 @@ class Waker:
         """Ring by itself after this time, at which a job is due or a lease lapses; None: nothing is under way."""
         now = asyncio.get_running_loop().time()
         self._due_at = None if milliseconds is None else now + milliseconds / 1000
+        self._look_at = None  # this is what a look is for
         self._rung.set()  # the waiting task must look at its clock anew; no reason, so it goes on waiting
 
     def remind_in(self, seconds: float | None) -> None:
         """Ring by itself after this time, at which what was claimed before is to go out; None: nothing is."""
         self._remind_at = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        self._rung.set()
+
+    def look_in(self, seconds: float) -> None:
+        """Ring by itself after this time, to look when anything is due; before, whatever else rings may say so."""
+        self._look_at = asyncio.get_running_loop().time() + seconds
         self._rung.set()
 
     def back_off(self, seconds: float) -> None:
@@ -69,7 +76,8 @@ class Waker:
     def _timeout_s(self) -> float | None:
         """Return the seconds until the next ring of our own, or None."""
         now = asyncio.get_running_loop().time()
-        times = [max(0.0, at - now) for at in (self._due_at, self._retry_at, self._remind_at) if at is not None]
+        rings = (self._due_at, self._retry_at, self._remind_at, self._look_at)
+        times = [max(0.0, at - now) for at in rings if at is not None]
         if not self._listening and self.poll_s and self._retry_at is None:
             times.append(self.poll_s)
         return min(times, default=None)
@@ -86,4 +94,7 @@ class Waker:
         if self._remind_at is not None and self._remind_at <= now:
             self._remind_at = None
             return "reminded"
+        if self._look_at is not None and self._look_at <= now:
+            self._look_at = None
+            return "look"
         return "poll"

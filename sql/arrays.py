@@ -5,18 +5,23 @@ The format: https://github.com/postgres/postgres/blob/master/src/backend/utils/a
 
 import struct
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 _HEAD = struct.Struct("!iiIii")  # dimensions, whether there are nulls, the element's type, length, lower bound
 _EMPTY = struct.Struct("!iiI")
-_LENGTH = struct.Struct("!i")
+_INTEGER = struct.Struct("!i")
 _DOUBLE = struct.Struct("!d")
-_NULL = _LENGTH.pack(-1)
+_LONG = struct.Struct("!q")
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # of timestamptz: src/include/datatype/timestamp.h
+_MICROSECOND = timedelta(microseconds=1)
+_NULL = _INTEGER.pack(-1)
 
 
 class Packed:
@@ -53,6 +58,28 @@ class Uuids(Packed):
         return cls([value.bytes for value in values])
 
 
+class Integers(Packed):
+    """`integer[]`."""
+
+    oid, element_oid = 1007, 23
+
+    @classmethod
+    def of(cls, values: Iterable[int]) -> "Integers":
+        """Pack whole numbers."""
+        return cls([_INTEGER.pack(value) for value in values])
+
+
+class Documents(Packed):
+    """`jsonb[]`."""
+
+    oid, element_oid = 3807, 3802
+
+    @classmethod
+    def of(cls, values: Iterable[object]) -> "Documents":
+        """Pack what JSON says in full."""
+        return cls([b"\1" + msgspec.json.encode(value) for value in values])  # the format's version
+
+
 class Bodies(Packed):
     """`bytea[]`."""
 
@@ -81,6 +108,17 @@ class Doubles(Packed):
         return cls([_DOUBLE.pack(value) for value in values])
 
 
+class Times(Packed):
+    """`timestamptz[]`."""
+
+    oid, element_oid = 1185, 1184
+
+    @classmethod
+    def of(cls, values: Iterable[datetime]) -> "Times":
+        """Pack times that know their zone."""
+        return cls([_LONG.pack((value - _EPOCH) // _MICROSECOND) for value in values])
+
+
 def _parts(element_oid: int, elements: Sequence[bytes | None]) -> Iterable[bytes]:
     if not elements:
         return [_EMPTY.pack(0, 0, element_oid)]
@@ -89,7 +127,7 @@ def _parts(element_oid: int, elements: Sequence[bytes | None]) -> Iterable[bytes
         if element is None:
             parts.append(_NULL)
         else:
-            parts += (_LENGTH.pack(len(element)), element)
+            parts += (_INTEGER.pack(len(element)), element)
     return parts
 
 
@@ -100,5 +138,5 @@ class _PackedDumper(Dumper):
         return obj.data
 
 
-for _kind in (Texts, Uuids, Bodies, Booleans, Doubles):
+for _kind in (Texts, Uuids, Integers, Documents, Bodies, Booleans, Doubles, Times):
     psycopg.adapters.register_dumper(_kind, type(f"{_kind.__name__}Dumper", (_PackedDumper,), {"oid": _kind.oid}))

@@ -1,14 +1,14 @@
 """A database connection with a deadline on every statement, enforced from outside the driver."""
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
 import psycopg
+from psycopg.abc import RV, PQGen
 from psycopg.types.json import set_json_loads
+from psycopg.waiting import Ready, Wait
 
 from sql.connecting import ConnectError
 
@@ -27,54 +27,65 @@ class Statements(Protocol):
         """Run one statement. Raises psycopg.Error."""
 
 
-@contextlib.contextmanager
-def deadline(connection: psycopg.AsyncConnection, seconds: float) -> Iterator[None]:
-    """Break the connection when the block is not left within these seconds, so that whoever waits gets an error.
+class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """A connection that can be broken off: whoever waits for it gets an error at once.
 
-    It shuts down a duplicate of the socket: libpq keeps its own descriptor. Cancelling the waiting task is no
-    substitute, since psycopg then asks the server to cancel, over a network that may be gone.
-
-    Raises DatabaseSilentError when the time is up, and psycopg.OperationalError where the process has no descriptor
-    left for the duplicate.
+    One whose waiting task is cancelled is closed. psycopg would ask the server to cancel the statement, and wait for a
+    network that may be gone; for its sake it also looks up ten times a second.
     """
-    over = False
-    with _twin(connection) as twin:
 
-        def end() -> None:
-            nonlocal over
-            over = True
-            _shut(twin)
+    _waiting: asyncio.Future[int] | None = None
+    _is_cut = False
 
-        timer = asyncio.get_running_loop().call_later(seconds, end)
+    async def wait(self, gen: PQGen[RV], *_: object, **__: object) -> RV:
+        """Run what psycopg has to do with the server to its end. Raises psycopg.OperationalError when it is cut."""
         try:
-            yield
-        except psycopg.Error as error:
-            if over and error.sqlstate is None:
-                raise DatabaseSilentError(f"no answer from the database within {seconds:g} s") from error
+            state = next(gen)
+            while True:
+                ready = await self._ready(state)
+                if self._is_cut:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("the connection was broken off")
+                state = gen.send(ready)
+        except StopIteration as end:
+            answer: RV = end.value
+            return answer
+        except asyncio.CancelledError:
+            self.pgconn.finish()
             raise
+
+    def cut(self) -> None:
+        """Break it off."""
+        if self._waiting is None:
+            self.pgconn.finish()
+            return
+        self._is_cut = True  # libpq must not close what the loop still looks at
+        _end(self._waiting, 0)
+
+    async def _ready(self, state: int) -> int:
+        """Wait until the socket is ready for what psycopg wants of it."""
+        loop, number = asyncio.get_running_loop(), self.pgconn.socket
+        waiting: asyncio.Future[int] = loop.create_future()
+        self._waiting = waiting
+        if state & Wait.R:
+            loop.add_reader(number, _end, waiting, Ready.R)
+        if state & Wait.W:
+            loop.add_writer(number, _end, waiting, Ready.W)
+        try:
+            return await waiting
         finally:
-            timer.cancel()
+            self._waiting = None
+            loop.remove_reader(number)
+            if state & Wait.W:
+                loop.remove_writer(number)
 
 
-def _twin(connection: psycopg.AsyncConnection) -> socket.socket:
-    try:
-        return socket.fromfd(connection.fileno(), socket.AF_UNSPEC, socket.SOCK_STREAM)
-    except OSError as error:  # no file descriptor is left in this process
-        raise psycopg.OperationalError(f"no deadline for the statement: {error}") from error
+def _end(waiting: asyncio.Future[int], ready: int) -> None:
+    if not waiting.done():
+        waiting.set_result(ready)
 
 
-def _shut(twin: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        twin.shutdown(socket.SHUT_RDWR)
-
-
-def cut(connection: psycopg.AsyncConnection) -> None:
-    """Break a connection off: whoever waits for it gets an error at once."""
-    with contextlib.suppress(psycopg.OperationalError), _twin(connection) as twin:
-        _shut(twin)
-
-
-async def connect(dsn: str, *, name: str) -> psycopg.AsyncConnection:
+async def connect(dsn: str, *, name: str) -> Connection:
     """Open an autocommit connection that works behind any pooler.
 
     No `options=` start-up parameter and no prepared statements: a transaction-mode pooler refuses the one and mixes
@@ -82,7 +93,7 @@ async def connect(dsn: str, *, name: str) -> psycopg.AsyncConnection:
     """
     try:
         async with asyncio.timeout(CONNECT_S):
-            connection = await psycopg.AsyncConnection.connect(
+            connection = await Connection.connect(
                 dsn,
                 autocommit=True,
                 prepare_threshold=None,
@@ -109,23 +120,33 @@ class Line:
     Whoever is cancelled in the middle of a statement breaks the connection off.
     """
 
-    def __init__(self, connection: psycopg.AsyncConnection, *, deadline_s: float) -> None:
+    def __init__(self, connection: Connection, *, deadline_s: float) -> None:
         """Take the connection and the seconds that a statement may take."""
-        self._connection = connection
+        self.connection = connection
+        self._cursor = connection.cursor()  # kept, for what it knows of the arguments' types
         self._deadline_s = deadline_s
 
-    async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows. Raises psycopg.Error."""
-        running = asyncio.ensure_future(self._run(query, arguments))
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            # psycopg must not hear of it: it would ask the server to cancel, and wait for a network that may be gone
-            cut(self._connection)
-            await asyncio.gather(running, return_exceptions=True)
-            raise
+    async def fetch(
+        self, query: str, arguments: Sequence[Any] = (), *, deadline_s: float | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Run one statement, within the line's deadline or another, and return its rows.
 
-    async def _run(self, query: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with deadline(self._connection, self._deadline_s):
-            cursor = await self._connection.execute(query.encode(), arguments)
-            return await cursor.fetchall() if cursor.description else []
+        Raises psycopg.Error; DatabaseSilentError when the time is up.
+        """
+        is_over, within_s = False, self._deadline_s if deadline_s is None else deadline_s
+
+        def end() -> None:
+            nonlocal is_over
+            is_over = True
+            self.connection.cut()
+
+        timer = asyncio.get_running_loop().call_later(within_s, end)
+        try:
+            await self._cursor.execute(query.encode(), arguments)
+            return await self._cursor.fetchall() if self._cursor.description else []
+        except psycopg.Error as error:
+            if is_over and error.sqlstate is None:
+                raise DatabaseSilentError(f"no answer from the database within {within_s:g} s") from error
+            raise
+        finally:
+            timer.cancel()

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from sql.line import Line, connect, cut
+from sql.line import Line, connect
 
 
 class Session:
@@ -19,8 +19,7 @@ class Session:
         self._name = name
         self._deadline_s = deadline_s
         self._lock = asyncio.Lock()
-        self._connection: psycopg.AsyncConnection | None = None
-        self._is_cut = False
+        self._line: Line | None = None
 
     async def fetch(
         self,
@@ -36,12 +35,12 @@ class Session:
         Raises psycopg.Error; after an error of the connection the next call opens a new one.
         """
         async with self._lock:
-            connection = await self._ready()
+            line = await self._ready()
             try:
-                line = Line(connection, deadline_s=self._deadline_s if deadline_s is None else deadline_s)
-                return await line.fetch(query, arguments() if callable(arguments) else arguments)
+                values = arguments() if callable(arguments) else arguments
+                return await line.fetch(query, values, deadline_s=deadline_s)
             finally:
-                if connection.broken or connection.closed:
+                if line.connection.closed:
                     await self._drop()
 
     async def warm(self) -> None:
@@ -51,23 +50,20 @@ class Session:
 
     def cut(self) -> None:
         """Break the connection off: whoever waits for it gets an error at once, and the next call opens a new one."""
-        if self._connection is not None:
-            self._is_cut = True
-            cut(self._connection)
+        if self._line is not None:
+            self._line.connection.cut()
 
     async def close(self) -> None:
         """Close the connection."""
         async with self._lock:
             await self._drop()
 
-    async def _ready(self) -> psycopg.AsyncConnection:
-        if self._is_cut:
-            await self._drop()
-        if self._connection is None:
-            self._connection = await connect(self._dsn, name=self._name)
-        return self._connection
+    async def _ready(self) -> Line:
+        if self._line is None or self._line.connection.closed:
+            self._line = Line(await connect(self._dsn, name=self._name), deadline_s=self._deadline_s)
+        return self._line
 
     async def _drop(self) -> None:
-        connection, self._connection, self._is_cut = self._connection, None, False
-        if connection is not None:
-            await connection.close()
+        line, self._line = self._line, None
+        if line is not None:
+            await line.connection.close()

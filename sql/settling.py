@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from sql.arrays import Documents, Doubles, Integers, Times, Uuids
 from sql.jobs import Job, Outcome
 from sql.session import Session
 
@@ -37,8 +38,14 @@ async def complete_each(
 ) -> set[UUID]:
     """End jobs as done, each with its own outcome and its own age; return which are."""
     rows = await session.fetch(
-        "select * from agent_vault.complete_jobs_each(%b, %s, %b, %b, %b)",  # binary: as text, each value is escaped
-        [*_claims(jobs), [Jsonb(outcome) for outcome in outcomes], list(since_delivery_s), _times(jobs)],
+        "select * from agent_vault.complete_jobs_each(%b, %b, %b, %b, %b)",
+        [
+            Uuids.of(job.id for job in jobs),
+            Integers.of(job.claims for job in jobs),
+            Documents.of(outcomes),
+            Doubles.of(since_delivery_s),
+            Times.of(job.claimed_at for job in jobs),
+        ],
     )
     return {row[0] for row in rows}
 

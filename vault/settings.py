@@ -1,6 +1,7 @@
 """The vault's settings: read once, checked at start, passed on from there."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,9 +14,8 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from notifier.configuration import SECRETS_FOLDER, Setting, environment_names, mistyped
+from notifier.configuration import SECRETS_FOLDER, Setting, Settings, Source, environment_names, mistyped
 from notifier.refusals import read
 from notifier.sources import SecretsFolder, Texts, TomlFile, at_home
 from notifier.values import (
@@ -73,10 +73,10 @@ class QueueRule(BaseModel):
     queue: QueueName
 
 
-class VaultSettings(BaseSettings):
+class VaultSettings(Settings):
     """All that a person can set of the vault; construct it with load()."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, env_prefix="VAULT_")
+    prefix = "VAULT_"
 
     config: Annotated[Path | None, Setting("VAULT_CONFIG", "the path of a TOML file")] = None
     allow_plaintext_database: Annotated[bool, Setting("VAULT_ALLOW_PLAINTEXT_DATABASE", "true or false")] = False
@@ -124,19 +124,12 @@ class VaultSettings(BaseSettings):
         return encrypted(cls, value, info, os.environ)
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        *_replaced: PydanticBaseSettingsSource,
-        **_also_replaced: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources, strongest first; pydantic's own of environment and files are replaced by ours."""
+    def sources(cls) -> Sequence[Source]:
+        """Return them, the strongest first."""
         return (
-            init_settings,
-            Texts(settings_cls, os.environ),
-            SecretsFolder(settings_cls, os.environ.get(SECRETS_FOLDER)),
-            TomlFile(settings_cls, _PLACES),
+            Texts(cls, os.environ),
+            SecretsFolder(cls, os.environ.get(SECRETS_FOLDER)),
+            TomlFile(cls, _PLACES),
         )
 
 

@@ -111,6 +111,26 @@ async def test_those_that_come_meanwhile_go_together(
     assert 50 == len(database.execute("select from public.jobs where outcome ->> 'of' = id::text").fetchall())
 
 
+async def test_where_many_came_the_next_waits_for_more(
+    session: Session, database: psycopg.Connection, gate: Gate
+) -> None:
+    """After a statement of many a lone completion takes along what comes in a moment; after it, none is waited for."""
+    insert(database, 10)
+    claimed = await claim(session)
+    held = Held(gate, claimed)
+    await asyncio.gather(*(await end_together(held, gate, claimed[:7])).values())
+    first = asyncio.create_task(held.end(claimed[7]))
+    await asyncio.sleep(0)
+    assert {"complete_jobs_each": 2} == gate.calls
+    await asyncio.gather(first, held.end(claimed[8]))
+    assert {"complete_jobs_each": 3} == gate.calls
+    last = asyncio.create_task(held.end(claimed[9]))
+    await asyncio.sleep(0)
+    assert {"complete_jobs_each": 4} == gate.calls
+    await last
+    assert {"done": 10} == counts(database)
+
+
 async def test_a_stale_one_fails_no_neighbour(session: Session, database: psycopg.Connection, gate: Gate) -> None:
     """It is left out, told with its late answer, and the others are done."""
     insert(database, 5)

@@ -175,6 +175,24 @@ async def test_the_timer_alone_wakes_it_for_a_due_job(
     assert done["run_at"] <= done["locked_at"]
 
 
+async def test_it_looks_for_what_is_due_later_after_a_claim_of_all_there_is(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """What nobody announced is not forgotten for the event that came after it: a moment later it is looked for."""
+    async with daemon(dsn, fake.url, tmp_path, **QUIET) as program:
+        await program.event("listener_up")
+        insert(database, text="first")
+        await until(lambda: counts(database) == {"done": 1})
+        database.execute("set session_replication_role = replica")  # the triggers are off: nothing is notified
+        (later_id,) = insert(database, text="later", run_at=datetime.now(UTC) + timedelta(seconds=4))
+        database.execute("set session_replication_role = origin")
+        (now_id,) = insert(database, text="now")
+        await program.event("job_delivered", job_id=str(now_id))
+        assert "queued" == row(database, later_id)["status"]
+        await program.event("job_delivered", job_id=str(later_id))
+    assert row(database, later_id)["run_at"] <= row(database, later_id)["locked_at"]
+
+
 async def test_the_timer_alone_wakes_it_for_a_lapsing_lease(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:

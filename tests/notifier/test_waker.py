@@ -152,3 +152,15 @@ async def test_a_cancelled_wait_loses_nothing() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert {"notified"} == await waker.wait()
+
+
+async def test_a_look_rings_by_itself_unless_its_answer_comes_before(clock: Clock) -> None:
+    """Each promise of a look moves it; whoever tells when something is due has looked."""
+    waker = listening(Waker(poll_s=0))
+    waker.look_in(1)
+    waker.look_in(3)
+    assert ({"look"}, 3.0) == (await waker.wait(), clock.now)
+    waker.clear()
+    waker.look_in(1)
+    waker.due_in(None)
+    assert await outlasts(waker, HOUR_S)
