@@ -114,9 +114,9 @@ class Times(Packed):
     oid, element_oid = 1185, 1184
 
     @classmethod
-    def of(cls, values: Iterable[datetime]) -> "Times":
+    def of(cls, values: Iterable[datetime | None]) -> "Times":
         """Pack times that know their zone."""
-        return cls([_LONG.pack((value - _EPOCH) // _MICROSECOND) for value in values])
+        return cls([None if value is None else _LONG.pack((value - _EPOCH) // _MICROSECOND) for value in values])
 
 
 def _parts(element_oid: int, elements: Sequence[bytes | None]) -> Iterable[bytes]:
