@@ -199,7 +199,6 @@ class Claiming:
         self._low_water.claimed(queue, claimed)
         for job in claimed:
             self._leases.hold(job, since)
-            log.info("job_claimed", job_id=job.id, type=job.type, queue=queue, attempt=job.attempts)
         return claimed
 
     def _not_after(self, now: Moment) -> datetime | None:

@@ -112,6 +112,7 @@ class Worker:
         self._fill_places()
         if plan.deferred:
             self._start(self._defer(plan.deferred), "defer")
+        asyncio.get_running_loop().call_soon(_tell, claimed)  # when the deliveries have begun: words take their time
         self._waker.remind_in(self._pacer.due_s(now_s))
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -155,3 +156,8 @@ class Worker:
         if has_room or (self._claiming.wants_idle and self.leases.are_idle):
             self._wants_room = False  # said once
             self._waker.ring("room")
+
+
+def _tell(claimed: Sequence[Job]) -> None:
+    for job in claimed:
+        log.info("job_claimed", job_id=job.id, type=job.type, queue=job.queue, attempt=job.attempts)
