@@ -35,6 +35,7 @@ class Ear:
         loop, socket = asyncio.get_running_loop(), self._connection.fileno()
         self._ended = loop.create_future()
         loop.add_reader(socket, self._read)
+        self._read()  # what came with the last answer: the socket has no more of it
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
