@@ -1,5 +1,6 @@
 """One event as one line, whatever its values."""
 
+import json
 from collections import UserString
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,8 +10,10 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from notifier.log_line import as_json, as_shown, hide_keys, hide_text
+from notifier.log_line import as_json, as_shown, hide_keys, hide_text, quickly
 
 
 class Colour(Enum):
@@ -146,3 +149,23 @@ def test_a_cycle_of_dicts_is_walked_no_further() -> None:
 def test_text_shaped_like_a_secret_is_blanked(hidden: str, line: str) -> None:
     """A password within a message is gone, and the line is as valid as before."""
     assert hidden == hide_text(line)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["event", "job_id", "ms", "hook_token", "exc_info", "reason", "\ud800"]),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.uuids() | st.text() | st.binary()
+        | st.sampled_from(["Bearer x", "postgresql://u:p@h/d", "PASSWORD=x"]),
+    )
+)  # fmt: skip
+def test_the_quick_way_says_what_the_careful_one_does(fields: dict[str, object]) -> None:
+    """A line that is rendered at once is the line that every step would have made of it."""
+    if line := quickly(fields):
+        assert json.loads(hide_text(as_json(hide_keys(fields)))) == json.loads(line)
+        assert list(json.loads(line))[:3] == ["time", "level", "event"]
+
+
+def test_the_quick_way_is_taken() -> None:
+    """An event of every day is simple enough."""
+    line = quickly({"event": "job_claimed", "job_id": UUID(int=1), "ms": 1.5, "attempt": 1, "duplicate": False})
+    assert line.startswith(b'{"time":null,"level":null,"event":"job_claimed","job_id":"00000000-')

@@ -5,9 +5,13 @@ import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from vault import composio
 from vault.composio import Event, parse, safe_slug
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text(encoding="utf-8"))["vectors"]
@@ -21,6 +25,25 @@ METADATA = {
     "user_id": "user-1",
 }
 EXPIRED = "composio.connected_account.expired"
+
+
+def as_object(pairs: list[tuple[bytes, bytes]]) -> bytes:
+    """Return a JSON object of these members, some of which may have the same name."""
+    return b"{" + b",".join(b'"%s":%s' % pair for pair in pairs) + b"}"
+
+
+# what may stand where a text should
+VALUES = [
+    b'"ca_1"', b'"composio.trigger.message"', b'"composio.trigger.disabled"', b'""', b"null", b"1", b"true", b"[]",
+    b"NaN", b"{}",
+    b'"\\u0000x"', b'"\\ud83d"', b'"' + b"a" * 300 + b'"', b'"\xff"', b'"' + "\U0001f510".encode() * 257 + b'"',
+]  # fmt: skip
+KEYS = [*(name.encode() for name in METADATA), b"more"]
+PAIRS = st.tuples(st.sampled_from(KEYS), st.sampled_from(VALUES))
+TOP = st.tuples(
+    st.sampled_from([b"id", b"type", b"timestamp", b"data", b"metadata", b"more"]),
+    st.one_of(st.sampled_from(VALUES), st.lists(PAIRS, max_size=7).map(as_object)),
+)
 
 
 def v3(data: bytes = b"{}", kind: str = "composio.trigger.message", **metadata: Any) -> bytes:
@@ -248,6 +271,22 @@ def test_text_can_be_stored(data: bytes) -> None:
         text = parse(body).data_text
         assert "\0" not in text
         assert 0 < len(text.encode().decode()) <= 1000
+
+
+@given(st.lists(TOP, max_size=3), st.lists(PAIRS, max_size=4), st.sampled_from([b"", b"x", b" "]))
+def test_the_quick_way_reads_as_the_patient_one(
+    more: list[tuple[bytes, bytes]], ids: list[tuple[bytes, bytes]], after: bytes
+) -> None:
+    """Whatever stands in a message, it is the same event as without the short cut."""
+    known = [(name.encode(), b'"%s"' % value.encode()) for name, value in METADATA.items()]
+    usual = [
+        (b"id", b'"msg_1"'), (b"type", b'"composio.trigger.message"'), (b"metadata", as_object([*known, *ids])),
+        (b"data", b"{}"),
+    ]  # fmt: skip
+    for body in (as_object([*usual, *more]) + after, b"\xef\xbb\xbf" + as_object([*usual[:2], *more])):
+        with patch.object(composio, "_MESSAGE_BYTES", -1):
+            patient = parse(body)
+        assert patient == parse(body)
 
 
 def test_text_is_cut_between_characters() -> None:
