@@ -6,6 +6,7 @@ script to paste.
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -95,6 +96,7 @@ def migrations() -> list[Migration]:
     return [Migration(int(name[:4]), name, text) for name, text in _read("migrations")]
 
 
+@cache  # asked for at every pulse, also when no file can be opened
 def latest() -> int:
     """Return the schema version that this code is made for."""
     return migrations()[-1].version

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifier.log_line import as_json, as_shown, hide_keys, hide_text, quickly
@@ -151,6 +151,7 @@ def test_text_shaped_like_a_secret_is_blanked(hidden: str, line: str) -> None:
     assert hidden == hide_text(line)
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.dictionaries(
         st.sampled_from(["event", "job_id", "ms", "hook_token", "exc_info", "reason", "\ud800"]),

@@ -13,6 +13,7 @@ import pytest
 from deliveries import KEY, SECRET, WEBHOOK, Commits, Switch, rows, sample, say
 from programs import Program, run, until
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from strangers import CLOSING, connections, request
 
 from vault.sender import signed_headers
 
@@ -241,7 +242,7 @@ async def test_stops_while_the_database_hangs(
 
 
 async def test_out_of_file_descriptors(program: Program, client: aiohttp.ClientSession) -> None:
-    """More connections than it may hold cost nobody but those who come meanwhile: it goes on when they are gone."""
+    """More connections than it may hold cost nobody but those who come meanwhile: who was there is served."""
     resource = pytest.importorskip("resource")
     if not hasattr(resource, "prlimit"):
         pytest.skip("only Linux limits another process")
@@ -249,13 +250,11 @@ async def test_out_of_file_descriptors(program: Program, client: aiohttp.ClientS
     usual = resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE)
     open_fds = len(list(Path(f"/proc/{program.process.pid}/fd").iterdir()))
     resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (open_fds, usual[1]))
-    strangers = [await asyncio.open_connection("127.0.0.1", client._base_url.port) for _ in range(3)]
-    await program.event("database_away")
-    assert 503 == await deliver(client, sample())
-    for _reader, writer in strangers:
-        writer.close()
+    port = client._base_url.port
+    async with connections(port, 3):
+        assert 200 == await deliver(client, sample())
     resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, usual)
-    assert 200 == await deliver(client, sample())
+    assert b" 200 OK" in await say(port, request(None, CLOSING))
     assert 0 == await program.stop()
     check_form(program)
 

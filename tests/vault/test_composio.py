@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vault import composio
@@ -273,6 +273,7 @@ def test_text_can_be_stored(data: bytes) -> None:
         assert 0 < len(text.encode().decode()) <= 1000
 
 
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(TOP, max_size=3), st.lists(PAIRS, max_size=4), st.sampled_from([b"", b"x", b" "]))
 def test_the_quick_way_reads_as_the_patient_one(
     more: list[tuple[bytes, bytes]], ids: list[tuple[bytes, bytes]], after: bytes
