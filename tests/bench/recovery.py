@@ -141,17 +141,20 @@ async def missing_database(site: Site) -> float:
     """The database is not there when the daemon starts; measured from the moment it is."""
     name = f"late_{random.randrange(10**9)}"
     dsn = psycopg.conninfo.make_conninfo(site.dsn, dbname=name)
-    async with run("daemon", "run", env=environment(dsn, site.fake.url), home=site.home) as program:
-        await program.event("listener_lost")
-        await asyncio.sleep(random.uniform(5, 15))
-        template = psycopg.conninfo.conninfo_to_dict(site.dsn)["dbname"]
-        with psycopg.connect(psycopg.conninfo.make_conninfo(site.dsn, dbname="template1"), autocommit=True) as admin:
-            site.database.close()  # a template has no other sessions
-            admin.execute(f"create database {name} template {template}")
-        began = time.perf_counter()
-        site.database = psycopg.connect(site.dsn, autocommit=True)
-        await program.event("listener_up")
-        return time.perf_counter() - began
+    with psycopg.connect(psycopg.conninfo.make_conninfo(site.dsn, dbname="template1"), autocommit=True) as admin:
+        try:
+            async with run("daemon", "run", env=environment(dsn, site.fake.url), home=site.home) as program:
+                await program.event("listener_lost")
+                await asyncio.sleep(random.uniform(5, 15))
+                template = psycopg.conninfo.conninfo_to_dict(site.dsn)["dbname"]
+                site.database.close()  # a template has no other sessions
+                admin.execute(f"create database {name} template {template}")
+                began = time.perf_counter()
+                site.database = psycopg.connect(site.dsn, autocommit=True)
+                await program.event("listener_up")
+                return time.perf_counter() - began
+        finally:  # it depends on the roles of the first
+            admin.execute(f"drop database if exists {name} with (force)")
 
 
 async def server_restart(_site: Site) -> float:

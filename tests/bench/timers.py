@@ -4,6 +4,7 @@ import asyncio
 import random
 import statistics
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -21,8 +22,7 @@ LATENESS = "select extract(epoch from locked_at - {}) * 1000 from public.jobs"
 
 async def due(database: psycopg.Connection) -> float:
     """Put a job in for later; return by how many milliseconds its claim came after its time."""
-    insert(database)
-    database.execute(f"update public.jobs set run_at = now() + interval '{random.uniform(1, 9):.3f} s'")
+    insert(database, run_at=datetime.now(UTC) + timedelta(seconds=random.uniform(1, 9)))
     await until(lambda: counts(database)["done"], "the delivery")
     return float(database.execute(LATENESS.format("run_at")).fetchone()[0])
 
