@@ -22,8 +22,8 @@ class Guest(web.RequestHandler):
     def __init__(self, server: web.Server, gate: Gate, head_s: float, direct: Direct, **kwargs: Any) -> None:
         """Take the server that answers, the gate, and within how many seconds a request's head must be there.
 
-        `direct` answers, by method and path, what need not go through the application: its router and middlewares cost
-        as much as all else that is done with a webhook.
+        `direct` answers, by method and path, what need not go through the application, whose router and middlewares are
+        a third of what aiohttp does for a request.
         """
         loop = asyncio.get_running_loop()
         super().__init__(server, loop=loop, keepalive_timeout=KEPT_ALIVE_S, lingering_time=LINGERING_S, **kwargs)

@@ -44,6 +44,17 @@ $$
 """
 
 
+def at_start(query: str) -> list[tuple[Any, ...]] | None:
+    """Answer what a daemon asks before its first claim; None is for any other query."""
+    if "schema_version" in query:
+        return [(latest(),)]
+    if "recent_wakes" in query:
+        return []
+    if "awaiting" in query:
+        return [(None,)]
+    return None
+
+
 class EmptyHanded(Session):
     """A session that finds no job; something happens during its first claim, and the daemon ends after the second."""
 
@@ -57,12 +68,8 @@ class EmptyHanded(Session):
     async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Answer a claim with nothing, and a pulse with nothing due."""
         del arguments
-        if "schema_version" in query:
-            return [(latest(),)]
-        if "recent_wakes" in query:
-            return []
-        if "awaited" in query or "awaiting" in query:
-            return [(None,)]
+        if (known := at_start(query)) is not None:
+            return known
         if "claim_jobs" not in query:
             return [(datetime.now(UTC), False, None)]
         self.claims += 1
@@ -92,12 +99,8 @@ class Recorded(Session):
     async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Answer a claim with nothing."""
         del arguments
-        if "schema_version" in query:
-            return [(latest(),)]
-        if "recent_wakes" in query:
-            return []
-        if "awaiting" in query:
-            return [(None,)]
+        if (known := at_start(query)) is not None:
+            return known
         if "claim_jobs" in query:
             self.asked.append("claim")
             if self.asked.count("claim") == 1:

@@ -90,6 +90,18 @@ def test_upgraded_and_fresh_end_alike(version_3: str, supabase: Callable[[], str
         assert [("X", False)] == claimed.fetchall()
 
 
+def ends_like_a_fresh_one(dsn: str, fresh: str, upgrade: Callable[[str], object]) -> None:
+    """Upgrade a database, and compare it with a fresh one; no job may be touched."""
+    jobs = "select * from jobs order by id"
+    migrate(fresh)
+    with psycopg.connect(dsn) as connection:
+        before = connection.execute(jobs).fetchall()
+    upgrade(dsn)
+    with psycopg.connect(fresh) as one, psycopg.connect(dsn) as other:
+        assert read_schema(one) == read_schema(other)
+        assert before == other.execute(jobs).fetchall()
+
+
 @pytest.fixture
 def version_4(project: str) -> str:
     """A database of the release before the roles: its helpers run as whoever calls, and an API key was let in."""
@@ -109,14 +121,7 @@ def test_the_release_before_the_roles_ends_like_a_fresh_one(
     version_4: str, supabase: Callable[[], str], upgrade: Callable[[str], object]
 ) -> None:
     """Roles, functions, privileges and tables are those of a fresh database, and no row is touched."""
-    fresh = supabase()
-    migrate(fresh)
-    with psycopg.connect(version_4) as connection:
-        jobs = connection.execute("select * from jobs order by id").fetchall()
-    upgrade(version_4)
-    with psycopg.connect(fresh) as one, psycopg.connect(version_4) as other:
-        assert read_schema(one) == read_schema(other)
-        assert jobs == other.execute("select * from jobs order by id").fetchall()
+    ends_like_a_fresh_one(version_4, supabase(), upgrade)
 
 
 # what the release before the low-water mark had under names that are taken now, or gone
@@ -155,14 +160,7 @@ def test_the_release_before_the_mark_ends_like_a_fresh_one(
     version_5: str, supabase: Callable[[], str], upgrade: Callable[[str], object]
 ) -> None:
     """Functions, triggers and tables are those of a fresh database, and no row is touched."""
-    fresh = supabase()
-    migrate(fresh)
-    with psycopg.connect(version_5) as connection:
-        jobs = connection.execute("select * from jobs order by id").fetchall()
-    upgrade(version_5)
-    with psycopg.connect(fresh) as one, psycopg.connect(version_5) as other:
-        assert read_schema(one) == read_schema(other)
-        assert jobs == other.execute("select * from jobs order by id").fetchall()
+    ends_like_a_fresh_one(version_5, supabase(), upgrade)
 
 
 @pytest.mark.parametrize("upgrade", [migrate, paste])
@@ -231,14 +229,7 @@ def test_the_release_before_the_times_ends_like_a_fresh_one(
     version_7: str, supabase: Callable[[], str], upgrade: Callable[[str], object]
 ) -> None:
     """Functions and tables are those of a fresh database, and no row is touched."""
-    fresh = supabase()
-    migrate(fresh)
-    with psycopg.connect(version_7) as connection:
-        jobs = connection.execute("select * from jobs order by id").fetchall()
-    upgrade(version_7)
-    with psycopg.connect(fresh) as one, psycopg.connect(version_7) as other:
-        assert read_schema(one) == read_schema(other)
-        assert jobs == other.execute("select * from jobs order by id").fetchall()
+    ends_like_a_fresh_one(version_7, supabase(), upgrade)
 
 
 def test_its_daemons_go_on(version_7: str) -> None:
