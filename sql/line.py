@@ -91,6 +91,7 @@ async def connect(dsn: str, *, name: str) -> Connection:
     No `options=` start-up parameter and no prepared statements: a transaction-mode pooler refuses the one and mixes
     up the other. Raises ConnectError, also when the database does not answer in time.
     """
+    cancelled = _cancelled()
     try:
         async with asyncio.timeout(CONNECT_S):
             connection = await Connection.connect(
@@ -104,10 +105,19 @@ async def connect(dsn: str, *, name: str) -> Connection:
     except (psycopg.Error, TimeoutError, UnicodeError) as error:
         failure = ConnectError.of(error, dsn)
     else:
+        if _cancelled() > cancelled:  # psycopg before 3.3 waits with wait_for, which Python 3.11 lets lose it
+            await connection.close()
+            raise asyncio.CancelledError
         # jsonb is handed through as it is: Python's reader refuses integers of more than 4,300 digits
         set_json_loads(_raw, connection)
         return connection
     raise failure  # out here, for an error of psycopg quotes the string and must not become the context of ours
+
+
+def _cancelled() -> int:
+    """Return how many times it was asked to cancel whoever runs."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def _raw(text: str | bytes) -> msgspec.Raw:

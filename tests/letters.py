@@ -82,6 +82,8 @@ async def record_refused(session: Session, database: psycopg.Connection, *events
     refuse(database)
     made = await record(session, *events)
     allow(database)
+    # a vault that runs may have swept in between, and would wait for a minute
+    database.execute("update public.agent_learnings set sweep_at = null where id = any(%s)", [made])
     return made
 
 

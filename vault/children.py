@@ -62,7 +62,8 @@ class Child:
         """Wait for the program's next event, or a moment."""
         self._news.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), 0.1)
+            async with asyncio.timeout(0.1):
+                await self._news.wait()
 
     def complaint(self) -> str:
         """Return the last thing that the program complained of, or where to look."""

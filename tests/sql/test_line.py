@@ -1,6 +1,8 @@
 """A connection's end: whoever waits for it is told at once, and what was asked of it is asked of no other."""
 
 import asyncio
+import contextlib
+from typing import Any
 
 import psycopg
 import pytest
@@ -42,6 +44,28 @@ async def test_a_cancelled_statement_ends_its_connection(connection: Connection,
     assert running.cancelled()
     assert connection.closed
     assert (1,) == database.execute(BUSY).fetchone()
+
+
+async def test_who_is_cancelled_while_it_connects(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that loses the cancelling, as psycopg 3.2 may on Python 3.11, leaves neither a task nor a connection."""
+    made: list[Connection] = []
+    begun = asyncio.Event()
+    inner = Connection.connect
+
+    async def deaf(*arguments: Any, **keywords: Any) -> Connection:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        made.append(await inner(*arguments, **keywords))
+        return made[0]
+
+    monkeypatch.setattr(Connection, "connect", deaf)
+    running = asyncio.create_task(connect(dsn, name="line"))
+    await begun.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert made[0].closed
 
 
 async def test_a_cut_tells_who_waits(dsn: str, database: psycopg.Connection) -> None:
