@@ -17,7 +17,7 @@ test: setup        ## every test that this machine can run
 lint: setup        ## style, types and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: $(BENCH)    ## measured beside its peers in one run; QUICK=1 for a look, ARGS="wake drain" for some parts
+bench: $(BENCH)    ## measured beside its peers in one run; ARGS="wake drain" for some parts, QUICK=1 for a look that keeps nothing
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
 docs: setup        ## the documentation, built into site/

@@ -1,42 +1,33 @@
-"""`make bench`: what was measured, side by side in one run, printed and kept in the docs.
+"""`make bench`: what was measured, side by side in one run, printed and kept in the docs part by part.
 
-A name runs that part alone and keeps nothing; --quick takes fewer of everything, and leaves out what takes minutes.
+A name runs that part alone; --quick takes fewer of everything, leaves out what takes minutes, and keeps nothing.
 """
 
 import argparse
+import sys
 
 from bench import crowd, drain, growth, hostile, idle, ingest, plots, recovery, soak, stages, timers, wake, wakes
 from bench.machine import machine
-from bench.page import Part, keep, write
+from bench.parts import Part, measure
 
 PARTS = {
-    "wake": Part(
-        "From the enqueue to the gateway",
-        wake.bench,
-        plot=plots.latency,
-        seen="Milliseconds to the gateway's receipt, ours beside the floor and the peers",
-    ),
-    "ingest": Part("Webhooks a second", ingest.bench),
-    "drain": Part("A full queue", drain.bench),
-    "growth": Part(
-        "As the tables grow",
-        growth.bench,
-        plot=plots.growth,
-        seen="Milliseconds for a claim over the number of rows",
-    ),
-    "crowd": Part("Many daemons", crowd.bench),
-    "stages": Part("One event on its way", stages.bench),
-    "idle": Part("Idle and small", idle.bench),
-    "hostile": Part("Slow attackers", hostile.bench),
-    "wakes": Part("No lost wake", wakes.bench, long=True),
-    "timers": Part("In time", timers.bench, long=True),
-    "recovery": Part("How long a fault takes", recovery.bench, long=True),
-    "soak": Part("Everything killed at random", soak.bench, long=True),
+    "wake": Part(wake.bench, plot=plots.latency),
+    "ingest": Part(ingest.bench),
+    "drain": Part(drain.bench),
+    "growth": Part(growth.bench, plot=plots.growth),
+    "crowd": Part(crowd.bench),
+    "stages": Part(stages.bench),
+    "idle": Part(idle.bench),
+    "hostile": Part(hostile.bench),
+    "wakes": Part(wakes.bench, long=True),
+    "timers": Part(timers.bench, long=True),
+    "recovery": Part(recovery.bench, long=True),
+    "soak": Part(soak.bench, long=True),
 }
 
 
 def main() -> None:
-    """Measure and print; all of it in full is kept as the page."""
+    """Measure what was asked for; exit with 1 and the names of what failed."""
     parser = argparse.ArgumentParser("make bench")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"any of {', '.join(PARTS)}; all of them without one")
     parser.add_argument("--quick", action="store_true", help="under five minutes; nothing is kept")
@@ -45,15 +36,9 @@ def main() -> None:
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     asked = args.parts or [name for name, part in PARTS.items() if not (args.quick and part.long)]
-    for name in asked:
-        print(f"… {name}", flush=True)
-        PARTS[name].run(quick=args.quick)
-        print("\n".join(["", *PARTS[name].lines(), ""]), flush=True)
-    measured_on = machine()
-    print(measured_on)
-    if not args.parts and not args.quick:
-        write(PARTS, measured_on)
-        keep(PARTS)
+    failed = measure({name: PARTS[name] for name in asked}, machine(), quick=args.quick)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

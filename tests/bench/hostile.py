@@ -22,7 +22,7 @@ PATIENCE_S = 10.0
 FILES = 8192
 PACE = ("-r", "1000", "-i", "2", "-l", "60", "-p", "60", "-v", "0")
 ATTACKS = {"slow headers": ("-H",), "slow body": ("-B", "-t", "POST", "-s", "8192", "-f", "application/json")}
-MISSING = "Left out: this machine has no slowhttptest (on Debian: apt-get install slowhttptest)."
+MISSING = "left out: this machine has no slowhttptest (on Debian: apt-get install slowhttptest)."
 ABOUT = """\
 slowhttptest opens {connections:,} connections, 1,000 a second, and sends a few bytes on each every 2 s. Meanwhile
 honest signed webhooks come at {rate:.0f} a second for {seconds:g} s, each over a connection of its own, and wait up to
@@ -108,10 +108,11 @@ def table(labels: dict[str, str], found: dict[str, Rounds]) -> str:
     return "\n".join(rows)
 
 
-def bench(*, quick: bool) -> str | tuple[str, dict[str, object]]:
-    """Measure, and write the table."""
+def bench(*, quick: bool) -> tuple[str, dict[str, object]] | None:
+    """Measure, and write the table; None without slowhttptest."""
     if shutil.which("slowhttptest") is None:
-        return MISSING
+        print(MISSING, flush=True)
+        return None
     contestants: list[Contestant] = [OneInsert(), Ours()]
     rounds, connections, seconds = (1, 1000, 2.0) if quick else (ROUNDS, CONNECTIONS, SECONDS)
     found = asyncio.run(measure(contestants, rounds, connections, seconds))

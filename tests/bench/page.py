@@ -1,76 +1,57 @@
-"""The page of what was measured, and the figures as they came beside it."""
+"""What was measured last of each part: kept as it came, and put between the part's marks on the pages.
+
+A mark is `<!-- wake -->`, up to `<!-- end -->`. What stands elsewhere on the pages is written by a person.
+"""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE = "bench.md"
+PAGES = ("bench.md", "guarantees.md")
 FIGURES = "bench.json"
-GUARANTEES = "guarantees.md"
-BY_HAND = "<!-- by hand -->\n"
-END = "<!-- end -->"
-IN_GUARANTEES = ("recovery", "soak")
+END = "\n<!-- end -->"
 
 
-@dataclass(slots=True)
-class Part:
-    """One section: how it is measured, and after that its text and figures. A long one is left out of a quick run.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A part's text, its figures, and the day and the machine that they are of."""
 
-    `plot` draws its figures into a file, and its alternative text is what one sees there.
-    """
-
-    title: str
-    bench: Callable[..., str | tuple[str, dict[str, Any]]]
-    long: bool = False
-    plot: Callable[[dict[str, Any], Path], None] | None = None
-    seen: str = ""
-    text: str = ""
-    figures: dict[str, Any] = field(default_factory=dict)
-
-    def run(self, *, quick: bool) -> None:
-        """Measure."""
-        found = self.bench(quick=quick)
-        self.text, self.figures = (found, {}) if isinstance(found, str) else found
-
-    def lines(self) -> list[str]:
-        """Return the section."""
-        return ["## " + self.title, "", self.text]
+    day: str
+    machine: str
+    text: str
+    figures: dict[str, Any]
 
 
-def write(parts: Mapping[str, Part], measured_on: str, docs: Path = DOCS) -> None:
-    """Write the page anew, but for what was written by hand, its plots, and the figures."""
-    for name, part in parts.items():
-        if part.plot:
-            part.plot(part.figures, docs / image(name))
-    (docs / PAGE).write_text(page(parts, measured_on, (docs / PAGE).read_text()))
-    figures = {name: part.figures for name, part in parts.items() if part.figures}
-    (docs / FIGURES).write_text(json.dumps(figures, indent=1) + "\n")
+def keep(
+    name: str, measured: Measured, plot: Callable[[dict[str, Any], Path], None] | None = None, docs: Path = DOCS
+) -> None:
+    """Keep a part in the place of what was kept of it before: its figures first, then its plot and its section."""
+    kept = {**json.loads((docs / FIGURES).read_text()), name: asdict(measured)}
+    (docs / FIGURES).write_text(json.dumps(kept, indent=1) + "\n")
+    if plot:
+        plot(measured.figures, docs / image(name))
+    for page in PAGES:
+        text = (docs / page).read_text()
+        for part, one in kept.items():
+            text = filled(text, part, section(Measured(**one)))
+        (docs / page).write_text(text)
 
 
-def page(parts: Mapping[str, Part], measured_on: str, before: str) -> str:
-    """Return the page: all parts, and between its marks what a person wrote into the page before."""
-    written = before.partition(BY_HAND)[2].partition(END)[0]
-    lines = ["# Benchmark", "", "Written by `make bench`; what stands in one table was measured in one run.", ""]
-    lines += [measured_on]
-    for name, part in parts.items():
-        lines += ["", *part.lines()]
-        if part.plot:
-            lines += ["", f"![{part.seen}]({image(name)})"]
-    return "\n".join([*lines, "", "## Where the time goes", "", BY_HAND + written + END, ""])
+def section(measured: Measured) -> str:
+    """Write what stands between a part's marks."""
+    return f"*Measured on {measured.day} with {measured.machine}.*\n\n{measured.text}"
+
+
+def filled(page: str, name: str, text: str) -> str:
+    """Return the page with a text between the part's marks, where it has them."""
+    before, mark, rest = page.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(END)
+    return before + mark + text + end + after if end else page
 
 
 def image(name: str) -> str:
     """Name a part's plot."""
     return f"bench-{name}.svg"
-
-
-def keep(parts: Mapping[str, Part], docs: Path = DOCS) -> None:
-    """Put parts into the page of the guarantees, between their marks."""
-    guarantees = docs / GUARANTEES
-    for name in IN_GUARANTEES:
-        before, _, rest = guarantees.read_text().partition(f"<!-- {name} -->\n")
-        after = rest.partition(END)[2]
-        guarantees.write_text(f"{before}<!-- {name} -->\n{parts[name].text}\n{END}{after}")

@@ -6,8 +6,6 @@ from bench import pgqueuer_peer, procrastinate_peer
 from bench.contest import Contestant
 from bench.node_peers import NODE, Graphile, PgBoss
 
-WITHOUT_NODE = "graphile-worker and pg-boss are left out: this machine has no npm to install them with."
-
 
 def peers() -> list[Contestant]:
     """Return those whose worker can run here."""
@@ -20,15 +18,9 @@ def receivers() -> list[Contestant]:
     return [pgqueuer_peer.Peer(), procrastinate_peer.Peer()]
 
 
-def setup() -> str:
-    """Say what runs here, and how it is set up."""
-    if NODE.exists():
-        found = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-        node = f"Node.js {found.removeprefix('v')}; graphile-worker has a local queue of 500 and batches completions,"
-        node += " pg-boss listens, polls twice a second and fetches 100 at a time."
-    else:
-        node = WITHOUT_NODE
-    return (
-        "The peers are set up for speed as their own documentation says: PgQueuer on asyncpg's pool and uvloop with"
-        f" batches of 100, Procrastinate listening, on psycopg's pool and uvloop. {node}"
-    )
+def node() -> str:
+    """Name the Node.js that the peers in npm run on."""
+    if not NODE.exists():
+        return "no Node.js for graphile-worker and pg-boss"
+    found = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return f"Node.js {found.removeprefix('v')}"
