@@ -12,7 +12,7 @@ from bench.peers import peers
 from bench.sink import Sink, sink
 from bench.stage import Site, output, server
 
-ROUNDS = 3
+ROUNDS = 5
 JOBS = 5000
 CONCURRENCY = 10
 CEILING = "one aiohttp client"
