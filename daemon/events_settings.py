@@ -15,7 +15,7 @@ from notifier.sources import SecretsFolder, at_home
 _UNNEEDED = {"hook_token": "unused", "hooks_path": "/hooks", "gateway_url": "http://127.0.0.1:18789"}
 
 
-class EventsSettings(DaemonSettings):
+class EventsSettings(DaemonSettings, frozen=True):
     """The daemon's settings as a shell has them that is not the service's: its folder of secrets is the last source."""
 
     @classmethod

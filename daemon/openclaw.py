@@ -17,7 +17,7 @@ from notifier.sources import at_home, why
 ENV_FILE: Final = Path("~/.openclaw/.env")
 CONFIG_FILE: Final = Path("~/.openclaw/openclaw.json")
 OLDER_TOKEN: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105, a variable's name
-HOOKS_PATH: Final = r"^(/[A-Za-z0-9._~-]+)+$"
+HOOKS_PATH: Final = r"^(/[A-Za-z0-9._~-]+)+\Z"
 
 _FILES: Final = frozenset({"config", "openclaw_env_file", "openclaw_config_path"})
 _A_PATH: Final = re.compile(r"\bpath\b[\"']?\s*:")

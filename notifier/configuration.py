@@ -3,9 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, ClassVar, TypeAlias, get_args
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Final, TypeAlias, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+import msgspec
+from msgspec.structs import FieldInfo
+
+from notifier.secret import SecretStr
 
 SECRETS_FOLDER = "CREDENTIALS_DIRECTORY"
 CONFIG = "config"
@@ -21,22 +26,50 @@ class SettingsError(Exception):
         self.lines = lines
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Beside a field's type: its environment name (empty: only in the TOML file) and what it must be."""
+    """Beside a field's type: its environment name (empty: only in the TOML file) and what it must be.
+
+    `tidy` makes what is of the type from what a person writes; it may raise ValueError with a remedy. A field that is
+    `always` checked is so even where nobody gives it.
+    """
 
     name: str
     must: str
+    tidy: Callable[[Any], Any] = _as_it_is
+    always: bool = False
 
+
+NO_SETTING: Final = Setting("", "")  # of a field that is not for a person to set
 
 Source: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]  # from the stronger ones' values to its own
+Known: TypeAlias = Mapping[str, Any]  # values by field
 
 
-class Settings(BaseModel):
+class Table(msgspec.Struct, frozen=True):
+    """What a TOML table may hold, which is a subclass; a field may also be spelled as its struct renames it."""
+
+    prefix: ClassVar[str] = ""  # of the environment names of a program's own settings
+
+    @classmethod
+    def check(cls, _field: str, value: Any, _known: Known) -> Any:
+        """Return what is kept of a value that is of its field's type; raises ValueError with a remedy.
+
+        Known are the fields before it; one that is itself wrong is absent, since one complaint about it is enough.
+        """
+        return value
+
+    def __str__(self) -> str:
+        """Return all fields on a line."""
+        return " ".join(f"{field}={getattr(self, field)!r}" for field in self.__struct_fields__)
+
+
+class Settings(Table, frozen=True):
     """All that a person can set of a program, which is a subclass; read() makes them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
-    prefix: ClassVar[str]  # of the names of this program's own settings
 
     @classmethod
     def sources(cls) -> Sequence[Source]:
@@ -44,14 +77,32 @@ class Settings(BaseModel):
         return ()
 
 
-def settings_of(cls: type[Settings]) -> dict[str, Setting]:
+@cache
+def fields_of(cls: type[Table]) -> dict[str, FieldInfo]:
+    """Return the fields of a class by name."""
+    return {field.name: field for field in msgspec.structs.fields(cls)}
+
+
+@cache
+def settings_of(cls: type[Table]) -> dict[str, Setting]:
     """Return the settings of a class by field name; a field without the marker is not for a person to set."""
     return {
-        field: marker
-        for field, info in cls.model_fields.items()
-        for marker in info.metadata
+        name: marker
+        for name, field in fields_of(cls).items()
+        for marker in get_args(field.type)
         if isinstance(marker, Setting)
     }
+
+
+def plain(kind: Any) -> Any:
+    """Return a type less its constraints, and less None."""
+    return plain(get_args(kind)[0]) if get_origin(kind) in {Annotated, Union, UnionType} else kind
+
+
+def table_of(field: FieldInfo) -> type[Table] | None:
+    """Return what a setting has a list of, where that is a table."""
+    item = next(iter(get_args(plain(field.type))), None)
+    return item if isinstance(item, type) and issubclass(item, Table) else None
 
 
 def environment_names(cls: type[Settings]) -> frozenset[str]:
@@ -114,6 +165,6 @@ def redacted(settings: Settings) -> dict[str, str]:
 def _shown(cls: type[Settings], field: str, value: Any) -> str:
     if value is None or value == ():
         return ""
-    if holds_secret(cls.model_fields[field].annotation):
+    if holds_secret(fields_of(cls)[field].type):
         return "***"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

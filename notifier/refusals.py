@@ -1,18 +1,47 @@
 """Read settings, and say what is wrong with them in a person's words: a name and a remedy, no value."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, NamedTuple, TypeVar
 
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+import msgspec
+from msgspec.structs import FieldInfo
 
-from notifier.configuration import Setting, Settings, SettingsError, is_set, label, settings_of, toml_keys
+from notifier.configuration import (
+    NO_SETTING,
+    Known,
+    Settings,
+    SettingsError,
+    Table,
+    fields_of,
+    is_set,
+    settings_of,
+    table_of,
+    toml_keys,
+)
+from notifier.values import convert
 
+_Table = TypeVar("_Table", bound=Table)
 _Settings = TypeVar("_Settings", bound=Settings)
-_Place = tuple[int | str, ...]
-_IN_A_TABLE = 3  # a setting, the number of its table, a key
+
+
+class _Place(NamedTuple):
+    """What a person calls a setting, or a table or a key in it, such as routes[0].type, and what it must be."""
+
+    name: str = ""
+    must: str = ""
+
+    def within(self, key: str) -> str:
+        """Return what a key of the table is called; at the top it is that itself."""
+        return f"{self.name}.{key}" if self.name else key
+
+    def wrong(self, what: str = "wrong") -> SettingsError:
+        """Return the refusal of what stands there."""
+        return SettingsError(f"{self.name} is {what}: set it to {self.must}")
+
+
+_TOP: Final = _Place()
 
 
 def read(cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
@@ -20,62 +49,84 @@ def read(cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
     values = {field: value for field, value in given.items() if is_set(value)}
     for source in cls.sources():
         values = {**source(values), **values}
-    try:
-        return cls(**values)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-    lines = [_line(cls, detail) for detail in details] + [note for detail in details for note in _notes(detail)]
-    # Raised out here because pydantic's error holds the values and must not become the context of ours.
-    raise SettingsError(*dict.fromkeys(lines))
+    wrong: list[str] = []
+    with _gathered(wrong):
+        return _made(cls, values)
+    raise SettingsError(*dict.fromkeys([*wrong, *_notes(cls, values)]))
 
 
-def _line(cls: type[Settings], detail: ErrorDetails) -> str:
-    kind, place = detail["type"], detail["loc"]
-    if kind == "extra_forbidden":
-        return _unknown(cls, place)
-    name, must = _name(cls, place), _must(cls, place)
-    if kind == "missing" and len(place) == 1:
-        return f"{name} is not set: set it to {must}"
-    if kind == "too_short":
-        return f"{name} is empty: set it to {must}"
-    if kind == "value_error":
-        return f"{name}: {detail['ctx']['error']}"
-    return f"{name} is wrong: set it to {must}"
-
-
-def _notes(detail: ErrorDetails) -> Iterable[str]:
+def _notes(cls: type[Settings], values: Known) -> Iterable[str]:
     """Return why a weaker source was passed over: where a value is missing, its file may have been broken."""
-    return detail["input"].get("notes", ()) if detail["type"] == "missing" and len(detail["loc"]) == 1 else ()
+    is_missing = any(field.required and name not in values for name, field in fields_of(cls).items())
+    return values.get("notes", ()) if is_missing else ()
 
 
-def _name(cls: type[Settings], place: _Place) -> str:
-    field, *inner = place
-    if not inner or settings_of(cls)[str(field)].name:
-        return label(cls, str(field))
-    return str(field) + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in inner)
+@contextmanager
+def _gathered(wrong: list[str]) -> Iterator[None]:
+    """Go on after a mistake, with its lines among the others."""
+    try:
+        yield
+    except SettingsError as error:
+        wrong += error.lines
 
 
-def _unknown(cls: type[Settings], place: _Place) -> str:
+def _made(cls: type[_Table], values: Any, place: _Place = _TOP) -> _Table:
+    """Make the settings, or a table in one of them, of what was given; raises SettingsError with every mistake."""
+    if not isinstance(values, dict):
+        raise place.wrong()
+    fields = fields_of(cls).values()
+    right: dict[str, Any] = {}
+    wrong: list[str] = []
+    for field in fields:
+        with _gathered(wrong):
+            right[field.name] = _value(cls, field, values, right, place)
+    ours = {key for field in fields for key in (field.name, field.encode_name)}
+    wrong += [_unknown(cls, key, place) for key in values if key not in ours]
+    if wrong:
+        raise SettingsError(*wrong)
+    return cls(**right)
+
+
+def _value(cls: type[Table], field: FieldInfo, values: Known, right: Known, place: _Place) -> Any:
+    """Return the value of a field as it is kept; raises SettingsError."""
+    key = field.encode_name if field.encode_name in values else field.name
+    if key != field.name and field.name in values:
+        raise SettingsError(f"{place.name}: it says both {field.name} and {key}, which are the same: leave one out")
+    setting = settings_of(cls).get(field.name, NO_SETTING)
+    own = _Place(setting.name or place.within(key), setting.must or place.must)
+    if key not in values and field.required:
+        raise own.wrong("wrong" if place.name else "not set")
+    if key not in values and not setting.always:
+        return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    value = values.get(key)
+    try:
+        value = setting.tidy(value)
+        table = table_of(field)
+        value = convert(value, field.type) if table is None else _tables(table, convert(value, list), own)
+        return cls.check(field.name, value, right)
+    except msgspec.ValidationError as error:
+        refusal = own.wrong("empty" if str(error).startswith("Expected `array` of length") else "wrong")
+    except ValueError as error:
+        refusal = SettingsError(f"{own.name}: {error}")
+    raise refusal
+
+
+def _tables(table: type[_Table], rows: Iterable[Any], place: _Place) -> tuple[_Table, ...]:
+    """Return the tables of a setting; raises SettingsError with the mistakes of all."""
+    right: list[_Table] = []
+    wrong: list[str] = []
+    for number, row in enumerate(rows):
+        with _gathered(wrong):
+            right.append(_made(table, row, _Place(f"{place.name}[{number}]", place.must)))
+    if wrong:
+        raise SettingsError(*wrong)
+    return tuple(right)
+
+
+def _unknown(cls: type[Table], given: str, place: _Place) -> str:
     """Refuse a key and name the nearest one; some write the environment's name into the file."""
-    known = _keys(cls, place)
-    name = _name(cls, place) if len(place) > 1 else str(place[0])
-    key = str(place[-1]).partition(" in ")[0].lower().removeprefix(cls.prefix.lower())
+    known = list(toml_keys(cls) if issubclass(cls, Settings) else fields_of(cls))
+    key = given.partition(" in ")[0].lower().removeprefix(cls.prefix.lower())
     near = get_close_matches(key, known, n=1)
-    return f"{name} is no setting: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
-
-
-def _keys(cls: type[Settings], place: _Place) -> Iterable[str]:
-    return list(toml_keys(cls) if len(place) == 1 else _table(cls, place))
-
-
-def _must(cls: type[Settings], place: _Place) -> str:
-    """Return what a value must be: as its key in a table of tables says, else as the whole setting does."""
-    whole = settings_of(cls)[str(place[0])]
-    table = _table(cls, place) if len(place) == _IN_A_TABLE else {}
-    said = (marker for field, info in table.items() if place[-1] in {field, info.alias} for marker in info.metadata)
-    return next((marker for marker in said if isinstance(marker, Setting)), whole).must
-
-
-def _table(cls: type[Settings], place: _Place) -> dict[str, FieldInfo]:
-    fields: dict[str, FieldInfo] = get_args(cls.model_fields[str(place[0])].annotation)[0].model_fields
-    return fields
+    there_is = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"{place.within(given)} is no setting: {there_is}"

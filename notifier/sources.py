@@ -15,6 +15,7 @@ from notifier.configuration import (
     SettingsError,
     by_field,
     environment_names,
+    fields_of,
     holds_secret,
     is_set,
     label,
@@ -77,7 +78,7 @@ class TomlFile:
         table, mode = self._read(path)
         fields = toml_keys(self._cls)
         for key in table.keys() & fields.keys():
-            if is_open(mode) and holds_secret(self._cls.model_fields[fields[key]].annotation):
+            if is_open(mode) and holds_secret(fields_of(self._cls)[fields[key]].type):
                 raise OpenSecretError(f"{path} holds {key} and is open to others: {remedy(path, mode)}")
         # An unknown key goes on under a name that is no field's, to be refused together with all else.
         return {fields.get(key, f"{key} in {path}"): value for key, value in table.items() if is_set(value)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from daemon.settings import DaemonSettings
-from notifier.configuration import settings_of
+from notifier.configuration import fields_of, settings_of
 from vault.settings import VaultSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -23,7 +23,7 @@ def test_every_setting_is_documented_with_its_default(settings: type[VaultSettin
             continue
         row = re.search(rf"^\| `{setting.name}` \| (.*?) \|", page, re.MULTILINE)
         assert row, f"{setting.name} is not in docs/settings.md"
-        default = settings.model_fields[field].default
+        default = fields_of(settings)[field].default
         if default == ():
             assert "none" == row[1]
         elif isinstance(default, bool | str | int | float | tuple):

@@ -5,30 +5,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-)
+from msgspec import Meta
 
-from notifier.configuration import SECRETS_FOLDER, Setting, Settings, Source, environment_names, mistyped
+from notifier.configuration import (
+    SECRETS_FOLDER,
+    Known,
+    Setting,
+    Settings,
+    Source,
+    Table,
+    environment_names,
+    mistyped,
+)
 from notifier.refusals import read
+from notifier.secret import SecretStr
 from notifier.sources import SecretsFolder, Texts, TomlFile, at_home
 from notifier.values import (
     DSN_MUST,
     LOG_LEVEL_MUST,
     QUEUE_MUST,
-    Database,
     LogLevel,
     QueueName,
-    Secret,
-    Separated,
-    Token,
-    encrypted,
+    check_database,
+    check_secret,
+    check_token,
+    lowered,
+    separated,
 )
 from vault.cors import ORIGINS_MUST, check_origin
 
@@ -42,30 +44,23 @@ _SIGNING: Final = (
 _RULES: Final = f"[[queues]] tables whose queue is {QUEUE_MUST}, and whose slug, account and user are globs"
 
 _DAYS_MUST: Final = "a number of days from 1 to 36500, or 0 for never"
-_Days: Final = Field(ge=0, le=36_500)
+_Days: Final = Meta(ge=0, le=36_500)
 _WEEK: Final = 7
 _SECONDS_MUST: Final = "a number of seconds above 0, at most 600"
-_Seconds: Final = Field(gt=0, le=600)
+_Seconds: Final = Meta(gt=0, le=600)
 
 
-def _check_week(days: int) -> int:
+def _check_week(days: int) -> None:
     """Keep what recognises an event that Composio sends again for at least the time in which it may."""
     if 0 < days < _WEEK:
         raise ValueError(
             f"after less than {_WEEK} days an event that Composio sends again would be taken for a new one: "
             f"set it to {_WEEK} or more, or to 0 for never"
         )
-    return days
 
 
-def _absolute(path: Path | None) -> Path | None:
-    return path and at_home(path).absolute()
-
-
-class QueueRule(BaseModel):
+class QueueRule(Table, frozen=True, kw_only=True):
     """Globs over an event's slug, account and user, and the queue for what matches all of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     slug: str = "*"
     account: str = "*"
@@ -73,55 +68,60 @@ class QueueRule(BaseModel):
     queue: QueueName
 
 
-class VaultSettings(Settings):
+class VaultSettings(Settings, frozen=True, kw_only=True):
     """All that a person can set of the vault; construct it with load()."""
 
     prefix = "VAULT_"
 
     config: Annotated[Path | None, Setting("VAULT_CONFIG", "the path of a TOML file")] = None
     allow_plaintext_database: Annotated[bool, Setting("VAULT_ALLOW_PLAINTEXT_DATABASE", "true or false")] = False
-    database_url: Annotated[Database, Setting("DATABASE_URL", DSN_MUST)]
+    database_url: Annotated[SecretStr, Setting("DATABASE_URL", DSN_MUST)]
     composio_webhook_secrets: Annotated[
-        tuple[Secret, ...], Separated, Field(min_length=1), Setting("COMPOSIO_WEBHOOK_SECRET", _SIGNING)
+        tuple[SecretStr, ...], Meta(min_length=1), Setting("COMPOSIO_WEBHOOK_SECRET", _SIGNING, separated)
     ]
-    agent_edge_key: Annotated[Token | None, Setting("AGENT_EDGE_KEY", "a text, or unset for none")] = None
-    cors_origins: Annotated[
-        tuple[Annotated[str, AfterValidator(check_origin)], ...], Separated, Setting("VAULT_CORS_ORIGINS", ORIGINS_MUST)
-    ] = ()
+    agent_edge_key: Annotated[SecretStr | None, Setting("AGENT_EDGE_KEY", "a text, or unset for none")] = None
+    cors_origins: Annotated[tuple[str, ...], Setting("VAULT_CORS_ORIGINS", ORIGINS_MUST, separated)] = ()
     host: Annotated[str, Setting("VAULT_HOST", "an address to listen on, such as 127.0.0.1")] = "127.0.0.1"
     port: Annotated[
-        int, Field(ge=0, le=65_535), Setting("VAULT_PORT", "a port number from 0 (any free one) to 65535")
+        int, Meta(ge=0, le=65_535), Setting("VAULT_PORT", "a port number from 0 (any free one) to 65535")
     ] = 8080
     max_body_bytes: Annotated[
         int,
-        Field(ge=1, le=_JSONB_BYTES),
+        Meta(ge=1, le=_JSONB_BYTES),
         Setting("VAULT_MAX_BODY_BYTES", f"a number of bytes from 1 to {_JSONB_BYTES}"),
     ] = 32 * 1024 * 1024
-    header_timeout_s: Annotated[float, _Seconds, Setting("VAULT_HEADER_TIMEOUT_S", _SECONDS_MUST)] = 10
-    body_timeout_s: Annotated[float, _Seconds, Setting("VAULT_BODY_TIMEOUT_S", _SECONDS_MUST)] = 15
+    header_timeout_s: Annotated[float, _Seconds, Setting("VAULT_HEADER_TIMEOUT_S", _SECONDS_MUST)] = 10.0
+    body_timeout_s: Annotated[float, _Seconds, Setting("VAULT_BODY_TIMEOUT_S", _SECONDS_MUST)] = 15.0
     max_connections: Annotated[
-        int, Field(ge=10, le=100_000), Setting("VAULT_MAX_CONNECTIONS", "a number from 10 to 100000")
+        int, Meta(ge=10, le=100_000), Setting("VAULT_MAX_CONNECTIONS", "a number from 10 to 100000")
     ] = 500
     prune_jobs_after_days: Annotated[int, _Days, Setting("VAULT_PRUNE_JOBS_AFTER_DAYS", _DAYS_MUST)] = 30
     prune_failed_after_days: Annotated[int, _Days, Setting("VAULT_PRUNE_FAILED_AFTER_DAYS", _DAYS_MUST)] = 0
-    prune_learnings_after_days: Annotated[
-        int, _Days, AfterValidator(_check_week), Setting("VAULT_PRUNE_LEARNINGS_AFTER_DAYS", _DAYS_MUST)
-    ] = 0
-    spool_dir: Annotated[
-        Path | None,
-        AfterValidator(_absolute),
-        Setting("VAULT_SPOOL_DIR", "a folder on this machine's own disk"),
-    ] = None
-    spool_max_bytes: Annotated[int, Field(ge=1), Setting("VAULT_SPOOL_MAX_BYTES", "a number of bytes from 1 on")] = (
+    prune_learnings_after_days: Annotated[int, _Days, Setting("VAULT_PRUNE_LEARNINGS_AFTER_DAYS", _DAYS_MUST)] = 0
+    spool_dir: Annotated[Path | None, Setting("VAULT_SPOOL_DIR", "a folder on this machine's own disk")] = None
+    spool_max_bytes: Annotated[int, Meta(ge=1), Setting("VAULT_SPOOL_MAX_BYTES", "a number of bytes from 1 on")] = (
         1024 * 1024 * 1024
     )
-    log_level: Annotated[LogLevel, Setting("VAULT_LOG_LEVEL", LOG_LEVEL_MUST)] = "info"
+    log_level: Annotated[LogLevel, Setting("VAULT_LOG_LEVEL", LOG_LEVEL_MUST, lowered)] = "info"
     queues: Annotated[tuple[QueueRule, ...], Setting("", _RULES)] = ()
 
-    @field_validator("database_url")
     @classmethod
-    def _check_encryption(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        return encrypted(cls, value, info, os.environ)
+    def check(cls, field: str, value: Any, known: Known) -> Any:
+        """Return what is kept of a value; raises ValueError."""
+        match field:
+            case "database_url":
+                value = check_database(cls, value, known, os.environ)
+            case "composio_webhook_secrets":
+                value = tuple(check_secret(secret) for secret in value)
+            case "agent_edge_key":
+                value = check_token(value)
+            case "cors_origins":
+                value = tuple(check_origin(origin) for origin in value)
+            case "prune_learnings_after_days":
+                _check_week(value)
+            case "spool_dir":
+                value = at_home(value).absolute()
+        return value
 
     @classmethod
     def sources(cls) -> Sequence[Source]:

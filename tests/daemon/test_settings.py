@@ -9,7 +9,7 @@ import json5
 import pytest
 
 from daemon.settings import ENVIRONMENT_NAMES, DaemonSettings, load, mistyped_names
-from notifier.configuration import SettingsError, redacted, settings_of
+from notifier.configuration import SettingsError, fields_of, redacted, settings_of
 
 DSN = "postgresql://user:canary-dsn@localhost:5432/database"
 
@@ -393,4 +393,4 @@ def test_environment_names() -> None:
         "DAEMON_PULSE_S", "DAEMON_RENEW_S", "DAEMON_LOG_LEVEL", "DAEMON_PACING", "DAEMON_GATEWAY_SLOTS",
         "DAEMON_GATEWAY_WINDOW_S", "DAEMON_AGENT_RUNS", "DAEMON_FOREIGN_TEXT", "DAEMON_ALLOW_PLAINTEXT_DATABASE",
     } == ENVIRONMENT_NAMES  # fmt: skip
-    assert {"notes", "open_files"} == DaemonSettings.model_fields.keys() - settings_of(DaemonSettings).keys()
+    assert {"notes", "open_files"} == fields_of(DaemonSettings).keys() - settings_of(DaemonSettings).keys()

@@ -18,6 +18,7 @@ from daemon.worker import Worker
 from notifier import parts
 from notifier.listener import Listener
 from notifier.parts import keep_running
+from notifier.secret import SecretStr
 
 
 async def test_a_crash_is_told_and_the_part_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +44,9 @@ async def test_no_fault_of_ours_ends_the_daemon(
     for part, owner in (("listener", Listener), ("worker", Worker)):
         monkeypatch.setattr(owner, "run", crashing(crashes[part], owner.run))
     async with gateway() as fake:
-        chosen = DaemonSettings(database_url=dsn, hook_token=TOKEN, gateway_url=fake.url, name="test")
+        chosen = DaemonSettings(
+            database_url=SecretStr(dsn), hook_token=SecretStr(TOKEN), gateway_url=fake.url, name="test"
+        )
         with capture_logs() as logs:
             living = asyncio.create_task(run(chosen))
             insert(database)
