@@ -51,6 +51,12 @@ class Answer:
     completion: str | None = None
     may_be_taken: bool = False
 
+    @property
+    def blames_the_job(self) -> bool:
+        """Whether it would cost the job an attempt, or all, though it may be the answer to anything."""
+        is_refusal = self.verdict in {Verdict.REJECTED, Verdict.FAILED}
+        return is_refusal and self.status is not None and self.completion is None
+
 
 _VERDICTS = {
     **dict.fromkeys((400, 413, 422), Verdict.REJECTED),
@@ -155,7 +161,7 @@ def _in_words(error: Exception) -> str:
 
 def probed(answer: Answer) -> Answer:
     """Judge the answer to an empty wake: `text required` is said only after token and path were right."""
-    if answer.verdict is Verdict.ACCEPTED:
+    if answer.verdict in {Verdict.ACCEPTED, Verdict.FAILED}:
         return replace(answer, verdict=Verdict.MISCONFIGURED)
     if answer.verdict not in {Verdict.REJECTED, Verdict.ROUTE_REFUSED}:
         return answer

@@ -20,7 +20,9 @@ _ROUTE = (
     "route refused by {url} ({status}, {detail}): correct [[routes]] in the daemon's TOML file, or openclaw.json; "
     "agent-daemon routes TYPE shows what is sent"
 )
-_UNEXPECTED = "unexpected answer from {url} ({status}): set GATEWAY_HTTP_URL to the OpenClaw gateway itself"
+_UNEXPECTED = (
+    "unexpected answer from {url} ({status}): set GATEWAY_HTTP_URL to the OpenClaw gateway itself, or look into its log"
+)
 
 
 def remedy(answer: Answer, url: str, hooks_path: str) -> str:

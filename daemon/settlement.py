@@ -60,6 +60,8 @@ class Settlement:
     async def settle(self, digest: Digest, answer: Answer) -> None:
         """Do with its jobs as the gateway's answer says."""
         answered_at = asyncio.get_running_loop().time()
+        if answer.blames_the_job and (unwell := await self._gateway_is_unwell()):
+            answer = unwell
         outcome = _outcome(digest, answer)
         match answer.verdict:
             case Verdict.ACCEPTED:
@@ -118,6 +120,14 @@ class Settlement:
         """Put jobs off, all of a time and reason in one call."""
         for (delay_s, reason), together in groupby(deferred, lambda one: (one.delay_s, one.reason)):
             await self.release([one.job for one in together], reason, delay_s, "job_deferred")
+
+    async def _gateway_is_unwell(self) -> Answer | None:
+        """Probe the gateway, and return its answer if that is not the one of a gateway that is well.
+
+        What answers everything so, another server on its port or a gateway that is broken, would use up every event.
+        """
+        answer = await self._gateway.probe()
+        return None if answer.verdict is Verdict.ACCEPTED else answer
 
     async def _complete(self, digest: Digest, outcome: Outcome, answered_at: float) -> None:
         done = [item.job for item in digest.items if not item.awaits_handling]

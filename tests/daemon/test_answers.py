@@ -291,7 +291,13 @@ def test_only_text_required_proves_the_gateway(expected: Verdict, answer: Answer
             ),
             404,
         ),
-        (f"unexpected answer from {URL_} (302): set GATEWAY_HTTP_URL to the OpenClaw gateway itself", 302),
+        (
+            (
+                f"unexpected answer from {URL_} (302): set GATEWAY_HTTP_URL to the OpenClaw gateway itself, "
+                "or look into its log"
+            ),
+            302,
+        ),
     ],
 )
 def test_a_remedy_names_the_thing_and_what_to_change(expected: str, status: int) -> None:

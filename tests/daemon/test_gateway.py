@@ -243,7 +243,8 @@ PROBES = [
     (Verdict.MISCONFIGURED, (404, "Not Found")),
     (Verdict.MISCONFIGURED, (429, "Too Many Requests")),
     (Verdict.UNAVAILABLE, (503, "starting")),
-    (Verdict.FAILED, (500, "no")),
+    (Verdict.MISCONFIGURED, (500, "no")),
+    (Verdict.MISCONFIGURED, (501, "Unsupported method ('POST')")),
 ]
 
 

@@ -85,6 +85,10 @@ async def test_a_stop_ends_the_pause_without_a_probe() -> None:
     [
         (401, "set OPENCLAW_HOOK_TOKEN to hooks.token in openclaw.json"),
         (404, "set hooks.enabled to true"),
+        # what any server may answer to anything: it would use up each event
+        (400, "set GATEWAY_HTTP_URL to the OpenClaw gateway itself"),
+        (500, "set GATEWAY_HTTP_URL to the OpenClaw gateway itself"),
+        (501, "set GATEWAY_HTTP_URL to the OpenClaw gateway itself"),
     ],
 )
 async def test_a_misconfigured_gateway_pauses_all(

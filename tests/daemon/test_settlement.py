@@ -31,8 +31,16 @@ def longest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff.random, "uniform", lambda _least, most: most)
 
 
+class WellGateway(Gateway):
+    """A gateway that passes each probe, and is asked nothing else."""
+
+    async def probe(self) -> Answer:
+        """Answer as one that is well."""
+        return Answer(Verdict.ACCEPTED, 400, "text required")
+
+
 async def settle(session: Session, job: jobs.Job, answer: Answer, *, patience_s: float = 60) -> None:
-    """Settle a held job; the gateway is not asked anything."""
+    """Settle a held job."""
     await settle_all(session, [job], answer, patience_s=patience_s)
 
 
@@ -40,7 +48,7 @@ async def settle_all(
     session: Session, held: Sequence[jobs.Job], answer: Answer, *, route: Route = DEFAULT, patience_s: float = 60
 ) -> list[float]:
     """Settle held jobs that went out together; return for how many seconds a job is awaited."""
-    gateway = Gateway("http://127.0.0.1:18789", "/hooks", "token")
+    gateway = WellGateway("http://127.0.0.1:18789", "/hooks", "token")
     leases = Leases(session, "me", lease_s=60, slots=len(held))
     for job in held:
         leases.hold(job)
@@ -232,7 +240,7 @@ async def test_a_turn_that_always_fails_becomes_a_dead_letter(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:
     """After max_attempts the job is failed, with the last error; the pause is not touched."""
-    fake.always = (500, "hook failed")
+    fake.answers = [(500, "hook failed")] * 3
     (job_id,) = insert(database, max_attempts=3)
     async with daemon(dsn, fake.url, tmp_path) as program:
         for attempt in (1, 2):
