@@ -113,7 +113,7 @@ def test_a_user_unit_asks_for_nothing_that_needs_privileges() -> None:
 def test_systemd_finds_no_fault(file: str, tmp_path: Path) -> None:
     """Systemd itself reads the units; the program is replaced by one that is there."""
     text = (DEPLOY / file).read_text()
-    for program in ("/usr/local/bin/agent-vault", "/usr/local/bin/agent-daemon", "%h/.local/bin/agent-daemon"):
+    for program in ("/opt/agent-vault/bin/agent-vault", "/usr/local/bin/agent-daemon", "%h/.local/bin/agent-daemon"):
         text = text.replace(f"ExecStart={program} ", f"ExecStart={sys.executable} ")
     unit = tmp_path / Path(file).name
     unit.write_text(text)
