@@ -14,6 +14,10 @@ from programs import Program, run, until
 from psycopg.rows import dict_row
 
 NAME = "test"
+LOOKED = (
+    "select count(*) from pg_stat_activity where datname = current_database()"
+    " and application_name like 'agent-daemon %' and state = 'idle' and query like '%agent_vault.pulse(%'"
+)
 QUIET = {"poll_s": 0, "pulse_s": 300}  # no poll, and the pulse at its longest: only what wakes by itself does
 
 
@@ -32,6 +36,11 @@ def daemon(dsn: str, gateway_url: str, home: Path, **settings: Any) -> AbstractA
 async def idle(program: Program) -> None:
     """Wait until it listens."""
     await program.event("listener_up")
+
+
+async def at_rest(database: psycopg.Connection) -> None:
+    """Wait until a daemon that has delivered before looks for work in vain: its next claim is for what comes next."""
+    await until(lambda: database.execute(LOOKED).fetchone() == (1,), "a look for work")
 
 
 def insert(database: psycopg.Connection, count: int = 1, text: str = "hello", **columns: object) -> list[uuid.UUID]:

@@ -144,7 +144,8 @@ class Up:
             if self._plan.check:
                 return int(not arrived)
         base, secret = self._url.removesuffix(WEBHOOK), self._folder.secrets / "composio_webhook_secret"
-        self._say("up", f"look around: export DATABASE_URL={shlex.quote(self._postgres.dsn)}")
+        queues = f"DAEMON_QUEUES=default,{SAMPLE_QUEUE}"
+        self._say("up", f"look around: export {queues} DATABASE_URL={shlex.quote(self._postgres.dsn)}")
         self._say("up", f"send another: {_ourselves()} send --to {base} --secret-file {shlex.quote(str(secret))}")
         self._say("up", "Ctrl-C ends it")
         await self._stopping.wait()
