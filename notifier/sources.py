@@ -89,7 +89,7 @@ class TomlFile:
             with path.open("rb") as file:
                 return tomllib.load(file), os.fstat(file.fileno()).st_mode
         except OSError as error:
-            reason = f"cannot be read ({why(error)}): correct {name}, or the file's owner and mode"
+            reason = f"cannot be read ({why(error)}): correct {name} or --config, or the file's owner and mode"
         except (ValueError, RecursionError) as error:
             # tomllib's own words may quote the file
             position = _POSITION.search(str(error))

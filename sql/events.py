@@ -1,5 +1,6 @@
 """What became of events at the agent: list them, read one, acknowledge them."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,12 +55,22 @@ async def list_events(
 async def read_event(session: Session, event_id: UUID, queues: Sequence[str] | None = None) -> msgspec.Raw | None:
     """Return an event, by its learning's id or a job's, as the JSON that the database made, or None.
 
-    It counts as read from then on. Without `queues` it is looked for in all of them.
+    It counts as read from then on. Without `queues` it is looked for in all of them. A body that the database could
+    not hold as JSON is in it as `raw_text`, with U+FFFD for what is not UTF-8.
     """
     rows = await session.fetch(
         "select agent_vault.read_event(%s, %s)", [event_id, None if queues is None else list(queues)]
     )
-    return rows[0][0] if rows else None
+    return _with_text(rows[0][0]) if rows else None
+
+
+def _with_text(event: msgspec.Raw) -> msgspec.Raw:
+    document = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
+    body = document.pop("raw_base64", None)
+    if body is None:
+        return event
+    text = base64.b64decode(msgspec.json.decode(body, type=str)).decode(errors="replace")
+    return msgspec.Raw(msgspec.json.encode({**document, "raw_text": text}))
 
 
 async def handle_event(session: Session, event_id: UUID, how: How, queues: Sequence[str] | None = None) -> HandledEvent:

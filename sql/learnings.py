@@ -6,12 +6,32 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import msgspec
+import psycopg
 
 from sql.arrays import Bodies, Booleans, Doubles, Packed, Texts, Uuids
+from sql.line import Statements
+from sql.migrate import NO_SCHEMA, new_enough
 from sql.session import Session
 
 # fixed for ever: the same webhook-id must give the same learning_id in every answer, on every machine
 EVENT_NAMESPACE = UUID("6f1c3f0e-6e1b-5d0a-9f0c-2d9a4b7c8e11")
+
+
+_RECORDER = (
+    "select agent_vault.schema_version(), exists (select from pg_proc p where p.proname = 'record_batch'"
+    " and p.pronamespace = to_regnamespace('agent_vault') and has_function_privilege(p.oid, 'execute'))"
+)
+
+
+class NoRecorderError(Exception):
+    """The connection's login may not record events."""
+
+    def __init__(self) -> None:
+        """Say what login may."""
+        super().__init__(
+            "the login in DATABASE_URL may not record events: take one that agent-vault grant server made, or the "
+            "owner's of the tables"
+        )
 
 
 class NewEvent(msgspec.Struct, frozen=True):
@@ -39,6 +59,23 @@ class Recorded(msgspec.Struct, frozen=True):
     job_id: UUID | None
     duplicate: bool
     refused: str | None
+
+
+async def require_recorder(session: Statements) -> int:
+    """Return the schema's version, where this program can use it and the login may record events.
+
+    Raises SchemaTooOldError, NoRecorderError and psycopg.Error.
+    """
+    try:
+        ((found, may_record),) = await session.fetch(_RECORDER)
+    except NO_SCHEMA:
+        found, may_record = None, False
+    except psycopg.errors.InsufficientPrivilege:
+        raise NoRecorderError from None
+    version = new_enough(found)
+    if not may_record:
+        raise NoRecorderError
+    return version
 
 
 async def record_events(

@@ -138,13 +138,14 @@ async def require_version(session: Statements) -> int:
     Raises SchemaTooOldError when `agent-vault migrate` must run first, and psycopg.Error.
     """
     try:
-        return _new_enough(await session.fetch(SCHEMA_VERSION))
+        ((found,),) = await session.fetch(SCHEMA_VERSION)
     except NO_SCHEMA:
-        raise SchemaTooOldError(None, latest()) from None
+        found = None
+    return new_enough(found)
 
 
-def _new_enough(rows: list[tuple[Any, ...]]) -> int:
-    found: int | None = rows[0][0]
+def new_enough(found: int | None) -> int:
+    """Return a schema's version. Raises SchemaTooOldError."""
     if found is None or found < latest():
         raise SchemaTooOldError(found, latest())
     return found

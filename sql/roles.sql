@@ -15,7 +15,7 @@ begin
     select * from (values
       ('server', array['schema_version', 'record_events', 'record_batch', 'list_learnings', 'search_learnings',
         'get_learning', 'read_event', 'handle_event', 'handle_events', 'sweep_learnings', 'prune_jobs', 'prune_learnings',
-        'claim_next_job', 'complete_job(uuid, text, text)']),
+        'find_unserved', 'claim_next_job', 'complete_job(uuid, text, text)']),
       ('daemon', array['schema_version', 'pulse', 'take_name', 'keep_name', 'leave_name', 'claim_jobs',
         'release_unheld', 'extend_jobs', 'complete_job(uuid, integer, jsonb, double precision, timestamp with time zone)', 'complete_jobs',
         'complete_jobs_each', 'fail_job', 'fail_jobs', 'retry_job', 'retry_jobs', 'release_job', 'release_jobs', 'await_handling',

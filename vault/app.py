@@ -62,7 +62,7 @@ async def run_parts(app: web.Application) -> AsyncIterator[None]:
     app[JOBS] = sessions["jobs"]
     app[LEARNINGS] = sessions["learnings"]
     health = app[HEALTH] = Health(sessions["health"])
-    app[CIRCUIT] = Circuit(lambda: not health.too_old)
+    app[CIRCUIT] = Circuit(lambda: health.usable)
     spooler = app[SPOOLER] = Spooler(settings.spool_dir, settings.spool_max_bytes) if settings.spool_dir else None
     app[INBOX] = Inbox(sessions["writer"], app[CIRCUIT], spooler)
     async with contextlib.AsyncExitStack() as opened:
@@ -88,7 +88,7 @@ def _parts(app: web.Application, writer: Session) -> dict[str, Callable[[], Awai
     parts: dict[str, Callable[[], Awaitable[None]]] = {
         "inbox": app[INBOX].write,
         "health": health.watch,
-        "housekeeping": Housekeeping(app[JOBS], app[SETTINGS]).run,
+        "housekeeping": Housekeeping(app[JOBS], app[SETTINGS], lambda: health.ready).run,
         "warm-up": writer.warm,
     }
     if spooler is not None:
@@ -98,9 +98,9 @@ def _parts(app: web.Application, writer: Session) -> dict[str, Callable[[], Awai
 
 
 def is_ready(app: web.Application) -> bool:
-    """Tell whether a delivery can be stored, in the database or in the spool."""
-    spooler = app[SPOOLER]
-    return app[HEALTH].ready or (spooler is not None and spooler.accepts)
+    """Tell whether a delivery can be stored, in the database, or in a spool that is emptied by itself in time."""
+    health, spooler = app[HEALTH], app[SPOOLER]
+    return health.ready or (health.may_record and spooler is not None and spooler.accepts)
 
 
 async def live(_request: web.Request) -> web.Response:

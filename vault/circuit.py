@@ -13,7 +13,7 @@ class Circuit:
     """Open while Postgres is known to be away, slow or too old: nobody then waits for it to find that out again."""
 
     def __init__(self, fits: Callable[[], bool] = lambda: True) -> None:
-        """Take who knows whether the schema can be used."""
+        """Take who knows whether the schema and the login can be used, and says so."""
         self._fits = fits
         self._complain = Complaint()
         self._tripped = False
@@ -25,13 +25,14 @@ class Circuit:
 
     @property
     def usable(self) -> bool:
-        """Whether Postgres may be tried at all: not with a schema that is too old."""
+        """Whether Postgres may be tried at all: not with a schema that is too old, or a login that may not record."""
         return self._fits()
 
-    def trip(self, error: str) -> None:
-        """Open it, and say why, once in a while."""
+    def trip(self, error: str | None = None) -> None:
+        """Open it, and say why, once in a while, where nobody else has."""
         self._tripped = True
-        self._complain("database_away", error=error)
+        if error is not None and self.usable:
+            self._complain("database_away", error=error)
 
     def mend(self) -> None:
         """Close it."""

@@ -7,6 +7,8 @@ import secrets
 import time
 from pathlib import Path
 
+import platformdirs
+
 from notifier.secrecy import read_secret
 
 LET_GO_S = 45.0
@@ -23,6 +25,11 @@ queue = "{SAMPLE_QUEUE}"
 
 class FolderError(Exception):
     """The folder cannot be used; the message says why and what to do."""
+
+
+def default_data() -> Path:
+    """Return the folder of `up` in the platform's place for a user's data."""
+    return Path(platformdirs.user_data_path("agent-vault", appauthor=False))
 
 
 class DataFolder:

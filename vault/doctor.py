@@ -2,13 +2,31 @@
 
 import argparse
 import asyncio
+import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+import msgspec
+import psycopg
+
+from notifier.ages import say_age
 from notifier.checkup import Finding, examine_database, settings_lines
+from notifier.complaint import one_line
+from notifier.configuration import SettingsError
+from sql import dead_letters
+from sql.housekeeping import find_unserved
+from sql.learnings import NoRecorderError, require_recorder
+from sql.migrate import SchemaTooOldError
 from sql.session import Session
 from vault import old_receiver, settings
+from vault.settings import VaultSettings
+from vault.spool_folder import find_fault
+from vault.unserved import AFTER_S, remedy
 
-NAME = "agent-vault doctor"
+NAME: Final = "agent-vault doctor"
+CLOCK_S: Final = 30.0  # a tenth of what a delivery may be off by
 
 
 def add_doctor(command: argparse.ArgumentParser) -> None:
@@ -24,29 +42,93 @@ def add_doctor(command: argparse.ArgumentParser) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    chosen = settings.load(args.config)
+    chosen, wrong = _settings(args.config)
     for line in settings_lines(chosen):
         print(line)
-    mistyped = [Finding("setting", note, ok=False) for note in settings.mistyped_names()]
-    findings = [*mistyped, *asyncio.run(_examine(chosen.database_url.get_secret_value(), args.old_url))]
+    findings = [
+        *(Finding("setting", line, ok=False) for line in (*wrong, *settings.mistyped_names())),
+        *_spool(chosen.spool_dir),
+        *asyncio.run(_examine(chosen.database_url.get_secret_value(), args.old_url)),
+    ]
     for finding in findings:
         print(finding)
-    return int(not all(finding.ok for finding in findings))
+    return os.EX_CONFIG if wrong else int(not all(finding.ok for finding in findings))
+
+
+def _settings(config: Path | None) -> tuple[VaultSettings, Sequence[str]]:
+    """Return the settings, without the webhook's secret and with what is wrong of it where that is all.
+
+    Raises SettingsError.
+    """
+    try:
+        return settings.load(config), ()
+    except SettingsError as error:
+        wrong = error
+    try:
+        chosen = settings.load(config, composio_webhook_secrets="unused")
+    except SettingsError:
+        raise wrong from None
+    return msgspec.structs.replace(chosen, composio_webhook_secrets=()), wrong.lines
+
+
+def _spool(folder: Path | None) -> list[Finding]:
+    if folder is None:
+        return []
+    fault = find_fault(folder)
+    return [Finding("spool", fault or f"this user can make files in {folder}", ok=fault is None)]
 
 
 async def _examine(dsn: str, old_url: str | None) -> list[Finding]:
     findings = await examine_database(dsn, name=NAME)
-    if old_url is None:
-        return findings
     usable = {finding.what for finding in findings if finding.ok}
-    if not {"database", "schema"} <= usable:
-        unsent = "not looked at, and nothing was sent: what arrives could not be seen in this database"
-        return [*findings, Finding(old_receiver.WHAT, unsent, ok=False)]
     session = Session(dsn, name=NAME)
     try:
-        return [*findings, await old_receiver.examine(old_url, session)]
+        if "database" in usable:
+            findings += await _from_within(session)
+        if old_url is not None:
+            findings.append(await _old_receiver(old_url, session, seen={"database", "schema"} <= usable))
     finally:
         await session.close()
+    return findings
+
+
+async def _from_within(session: Session) -> list[Finding]:
+    """Look at what the vault's login may, and at what waits where nobody looks."""
+    try:
+        findings = [clock((await dead_letters.database_time(session)).timestamp() - time.time())]
+        await require_recorder(session)
+        findings.append(Finding("login", "may record events"))
+        return findings + await _queues(session)
+    except SchemaTooOldError:
+        return findings  # the schema has a line of its own
+    except NoRecorderError as error:
+        return [*findings, Finding("login", str(error), ok=False)]
+    except psycopg.Error as error:
+        return [Finding("database", one_line(error), ok=False)]
+
+
+def clock(behind_s: float) -> Finding:
+    """Say whether this machine's clock, by so much behind the database's, can tell a delivery's age."""
+    if abs(behind_s) <= CLOCK_S:
+        return Finding("clock", "that of the database")
+    way = "behind" if behind_s > 0 else "ahead of"
+    said = f"{abs(behind_s):.0f} s {way} the database's: have both set from the network (ntp)"
+    return Finding("clock", f"{said}; what is more than 300 s off the vault's is refused", ok=False)
+
+
+async def _queues(session: Session) -> list[Finding]:
+    """Name the queues in which events wait though nobody serves them."""
+    return [
+        Finding("queue", f"{one.count} due, the oldest for {say_age(one.oldest_s)}; {remedy(one.queue)}", ok=False)
+        for one in await find_unserved(session, AFTER_S)
+    ]
+
+
+async def _old_receiver(url: str, session: Session, *, seen: bool) -> Finding:
+    if seen:
+        return await old_receiver.examine(url, session)
+    unsent = "not looked at, and nothing was sent: what arrives could not be seen in this database"
+    return Finding(old_receiver.WHAT, unsent, ok=False)
 
 
 def _address(text: str) -> str:

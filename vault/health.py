@@ -6,7 +6,8 @@ import psycopg
 import structlog
 
 from notifier.complaint import Complaint, one_line
-from sql.migrate import SchemaTooOldError, latest, require_version
+from sql.learnings import NoRecorderError, require_recorder
+from sql.migrate import SchemaTooOldError, latest
 from sql.session import Session
 
 CHECK_S = 2.0
@@ -15,7 +16,7 @@ log = structlog.get_logger()
 
 
 class Health:
-    """The latest answer of the database: reachable, with a schema that this program can use."""
+    """The latest answer of the database: reachable, with a schema and a login that this program can use."""
 
     def __init__(self, session: Session) -> None:
         """Look through this session, which nobody else uses: a busy one would look dead."""
@@ -24,6 +25,12 @@ class Health:
         self._version = 0
         self.ready = False
         self.too_old = False
+        self.may_record = True
+
+    @property
+    def usable(self) -> bool:
+        """Whether the database would take events if it answered: not with an old schema, or a login that may not."""
+        return self.may_record and not self.too_old
 
     async def watch(self) -> None:
         """Look every two seconds; only cancelling ends it."""
@@ -34,16 +41,19 @@ class Health:
     async def look(self, *, refuse_old_schema: bool = False) -> None:
         """Look once. Raises SchemaTooOldError where that is asked for, at start."""
         try:
-            self._found(await require_version(self._session))
+            self._found(await require_recorder(self._session))
         except SchemaTooOldError as error:
             if refuse_old_schema:
                 raise
             self.too_old = True
             self._unready("schema_too_old", error)
+        except NoRecorderError as error:
+            self.may_record = False
+            self._unready("login_not_allowed", error)
         except psycopg.Error as error:
             self._unready("database_away", error)
         else:
-            self.ready, self.too_old = True, False
+            self.ready, self.too_old, self.may_record = True, False, True
             if self._complain.over():
                 log.info("vault_ready")
 

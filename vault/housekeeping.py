@@ -1,4 +1,7 @@
-"""The vault's upkeep of its database: events that got no job are queued, and what is old is deleted, bit by bit."""
+"""The vault's upkeep of its database, bit by bit: events that got no job are queued, and what is old is deleted.
+
+What waits where nobody looks is told.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,9 +11,10 @@ import psycopg
 import structlog
 
 from notifier.complaint import Complaint, one_line
-from sql.housekeeping import prune_jobs, prune_learnings, sweep_learnings
+from sql.housekeeping import find_unserved, prune_jobs, prune_learnings, sweep_learnings
 from sql.session import Session
 from vault.settings import VaultSettings
+from vault.unserved import AFTER_S, Unserved
 
 EVERY_S = 60.0
 PAUSE_S = 1.0  # between two batches, so that whoever shares the connection gets a turn
@@ -25,23 +29,28 @@ log = structlog.get_logger()
 class Housekeeping:
     """Goes round every minute, and at once where a batch was full; several vaults do not get into each other's way."""
 
-    def __init__(self, session: Session, settings: VaultSettings) -> None:
-        """Work over this session, which others may share: each statement is a small one."""
+    def __init__(self, session: Session, settings: VaultSettings, is_ready: Callable[[], bool] = lambda: True) -> None:
+        """Work over this session, which others may share: each statement is a small one.
+
+        While the database is not ready, of which others complain, there is nothing to do.
+        """
+        self._is_ready = is_ready
         self._session = session
         self._settings = settings
         self._complain = Complaint()
+        self._unserved = Unserved()
         self._failed = False
 
     async def run(self) -> None:
         """Go round again and again; only cancelling ends it."""
         while True:
-            more = await self.go_round()
-            await asyncio.sleep(PAUSE_S if more else EVERY_S)
+            is_over = self._is_ready() and not await self.go_round()
+            await asyncio.sleep(EVERY_S if is_over else PAUSE_S)
 
     async def go_round(self) -> bool:
         """Do one batch of each task; return whether one was full, so that there may be more."""
         chosen, session, self._failed = self._settings, self._session, False
-        tasks: list[Task] = [self._sweep]
+        tasks: list[Task] = [self._sweep, self._look_for_unserved]
         if days := chosen.prune_jobs_after_days:
             tasks.append(partial(_prune, "done", partial(prune_jobs, session, "done", days, PRUNE_BATCH)))
         if days := chosen.prune_failed_after_days:
@@ -60,6 +69,10 @@ class Housekeeping:
         if swept.queued:
             log.info("learnings_queued", count=swept.queued)
         return swept.queued + swept.refused >= SWEEP_BATCH
+
+    async def _look_for_unserved(self) -> bool:
+        self._unserved.tell(await find_unserved(self._session, AFTER_S), asyncio.get_running_loop().time())
+        return False
 
     async def _try(self, task: Task) -> bool:
         """Do one task; one that fails neither ends the others nor the vault.

@@ -27,8 +27,15 @@ def add_choice(command: argparse.ArgumentParser, **default: Any) -> None:
 def add_dead(command: argparse.ArgumentParser, **default: Any) -> None:
     """Add what chooses jobs by their age and error."""
     ended = "that ended (open ones: came)"
-    command.add_argument("--older", type=age, metavar="AGE", help=f"{ended} more than this ago, as in 2h", **default)
-    command.add_argument("--newer", type=age, metavar="AGE", help=f"{ended} less than this ago, as in 3d", **default)
+    for name, like_replay, told in (("older", "until", "more"), ("newer", "since", "less")):
+        command.add_argument(
+            f"--{name}",
+            f"--{like_replay}",
+            type=age,
+            metavar="AGE",
+            help=f"{ended} {told} than this ago, as in 2h",
+            **default,
+        )
     command.add_argument("--error", type=text, metavar="TEXT", help="with this in the last error", **default)
 
 

@@ -54,7 +54,7 @@ def add_jobs(jobs: argparse.ArgumentParser) -> None:
     show.set_defaults(run=_show)
     retry.set_defaults(run=_retry, refuse=retry.error)
     cancel.set_defaults(run=_cancel)
-    replay.set_defaults(run=_replay)
+    replay.set_defaults(run=_replay, refuse=replay.error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def read(document: msgspec.Raw) -> Job:
 
 def line(job: Job, now: datetime) -> str:
     """Return a line of a list."""
-    facts = [job.id, (", " if job.awaits_handling else " ").join(_state(job, now)), job.type, job.queue]
+    facts = [job.id, (" " if job.finished_at else ", ").join(_state(job, now)), job.type, job.queue]
     facts += [f"attempt {job.attempts} of {job.max_attempts}", *(["replay"] if job.replay else [])]
     return printable("  ".join([*facts, job.last_error or ""]).rstrip())
 
@@ -93,7 +93,9 @@ def _state(job: Job, now: datetime) -> tuple[str, str]:
     """Return what a job is and since when; what awaits handling is under way in the agent's hands alone."""
     if job.awaits_handling:
         return "awaits handling", f"sent {_ago(job.delivered_at or job.created_at, now)}"
-    return job.status, _ago(job.finished_at or job.created_at, now)
+    if job.finished_at is None:
+        return job.status, f"came {_ago(job.created_at, now)}"
+    return job.status, _ago(job.finished_at, now)
 
 
 def _ago(written: str, now: datetime) -> str:

@@ -82,7 +82,7 @@ async def serve(settings: VaultSettings) -> None:
     try:
         await app[HEALTH].look(refuse_old_schema=True)
         if not app[HEALTH].ready:
-            app[CIRCUIT].trip("away at start")
+            app[CIRCUIT].trip()
         allow_files(settings.max_connections)
         gc.freeze()  # the program itself is not garbage: no collection need look at it again
         listening = await _listen(runner, app)

@@ -59,6 +59,14 @@ def _check_week(days: int) -> None:
         )
 
 
+def _whole(path: Path) -> Path:
+    """Return a path that does not move with the working directory, which is another at each way of starting."""
+    path = at_home(path)
+    if not path.is_absolute():
+        raise ValueError("it is a relative path: write the whole one, from / on, or from ~/ for one in your home")
+    return path
+
+
 class QueueRule(Table, frozen=True, kw_only=True):
     """Globs over an event's slug, account and user, and the queue for what matches all of them."""
 
@@ -120,7 +128,7 @@ class VaultSettings(Settings, frozen=True, kw_only=True):
             case "prune_learnings_after_days":
                 _check_week(value)
             case "spool_dir":
-                value = at_home(value).absolute()
+                value = _whole(value)
         return value
 
     @classmethod

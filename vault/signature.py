@@ -52,12 +52,16 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class SignatureRefused(Exception):
-    """The delivery is not proven to be Composio's; `reason` says why, and the message repeats none of it."""
+    """The delivery is not proven to be Composio's; `reason` says why, and the message repeats none of it.
 
-    def __init__(self, reason: Reason) -> None:
+    `ahead_s` is by how much a stale one's timestamp is ahead of the clock.
+    """
+
+    def __init__(self, reason: Reason, ahead_s: float | None = None) -> None:
         """Take the fixed message of the reason."""
         super().__init__(_MESSAGES[reason])
         self.reason: Reason = reason
+        self.ahead_s = ahead_s
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -91,8 +95,9 @@ def read_claim(headers: Mapping[str, str], now: float, tolerance_s: float = 300)
     timestamp = _matching(_only(timestamps), _TIMESTAMP, "bad_timestamp")
     signatures = _only(all_signatures)
     # Not `>`: a clock that is not a number must refuse.
-    if not abs(now - int(timestamp)) <= tolerance_s:
-        raise SignatureRefused("stale")
+    ahead_s = int(timestamp) - now
+    if not abs(ahead_s) <= tolerance_s:
+        raise SignatureRefused("stale", ahead_s)
     digests = _candidates(signatures)
     if not digests:
         raise SignatureRefused("bad_signature")

@@ -5,6 +5,7 @@ import fcntl
 import itertools
 import os
 import re
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import structlog
 
 from notifier.complaint import Complaint, one_line
 from notifier.configuration import SettingsError
+from notifier.sources import why
 from vault.spool import Kept, Spool
 from vault.spool_file import SpoolBrokenError, SpoolError, sync_folder
 
@@ -57,12 +59,9 @@ class SpoolFolder:
             self._open_spool(own.spool)
             self.adopt()
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
             if error.errno in _PASSING:
-                raise SpoolError(f"{self.path}: {reason}") from error
-            raise SettingsError(
-                f"VAULT_SPOOL_DIR: cannot use {self.path} ({reason}): name a folder that this user may write to"
-            ) from error
+                raise SpoolError(f"{self.path}: {why(error)}") from error
+            raise SettingsError(_unusable(self.path, error)) from error
 
     def append(self, deliveries: list[Kept]) -> None:
         """Keep all of them or none, in this process's own file. Raises SpoolError."""
@@ -254,6 +253,23 @@ class SpoolFolder:
         else:
             spool.delete()
         return True
+
+
+def find_fault(path: Path) -> str | None:
+    """Return why files cannot be made in a spool's folder, or where that would be made; None where they can.
+
+    It leaves nothing there, neither a file nor a folder that would be another user's than the vault's.
+    """
+    try:
+        there = next(one for one in (path, *path.parents) if one.exists())
+        with tempfile.TemporaryFile(dir=there):
+            return None
+    except OSError as error:
+        return _unusable(path, error)
+
+
+def _unusable(path: Path, error: OSError) -> str:
+    return f"VAULT_SPOOL_DIR: cannot use {path} ({why(error)}): name a folder that this user may write to"
 
 
 def _age(spool: Spool) -> float:

@@ -20,6 +20,7 @@ from vault.signature import Delivery, SignatureRefused, prove, read_claim
 from vault.spooler import Spooled
 
 RETRY_AFTER_S = 5
+CLOCK_REMEDY = "if it came from composio, this machine's clock is wrong by so much: have it set from the network (ntp)"
 ACCOUNT = "composio.connected_account."
 
 log = structlog.get_logger()
@@ -47,7 +48,7 @@ class Receiver:
             log.warning("webhook_refused", reason=str(refused).replace(" ", "_"), limit=self._settings.max_body_bytes)
             return refusal(refused.status)
         except SignatureRefused as refused:
-            log.warning("webhook_refused", reason=refused.reason, body_bytes=request.content_length)
+            log.warning("webhook_refused", **_told(refused), body_bytes=request.content_length)
             return web.json_response({"error": "invalid signature"}, status=401)
         event = read_event(delivery.webhook_id, body, self._settings)
         facts = {
@@ -110,6 +111,13 @@ def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEven
         body=body,
         as_json=not expands(body) and not _hides_account(slug, body),
     )
+
+
+def _told(refused: SignatureRefused) -> dict[str, Any]:
+    """Return what the log says of a refusal."""
+    if refused.ahead_s is None:
+        return {"reason": refused.reason}
+    return {"reason": refused.reason, "ahead_s": round(refused.ahead_s, 1), "remedy": CLOCK_REMEDY}
 
 
 def _hides_account(slug: str, body: bytes) -> bool:

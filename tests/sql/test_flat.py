@@ -106,6 +106,13 @@ async def test_a_pulse_reads_no_more_than_it_tells(session: Session, warm: psyco
     assert 5 >= rows_read(warm, "keep_name('mac', 'mac/1', '{default,mail}', false)", [])
 
 
+def test_looking_for_unserved_queues_counts_to_a_thousand(warm: psycopg.Connection) -> None:
+    """And steps over what else waits in them."""
+    for queue, count in (("default", 2 * MANY), ("mail", MANY // 2)):
+        insert_events(warm, count, queue)
+    assert MANY + MANY // 2 + 4 >= rows_read(warm, "find_unserved(0)", []) >= MANY
+
+
 def due_since(database: psycopg.Connection, ago: timedelta) -> tuple[uuid.UUID, datetime]:
     """Put in a job that has been due for so long, and whose insert began then; its id, and when that was."""
     return database.execute(

@@ -10,9 +10,10 @@ import pytest
 from catalog import read_rows
 from ear import Ear
 
-from sql.housekeeping import Swept, prune_jobs, prune_learnings, sweep_learnings
+from sql.housekeeping import Swept, find_unserved, prune_jobs, prune_learnings, sweep_learnings
 from sql.learnings import record_events
 from sql.migrate import migrate, script
+from sql.names import Identity, leave_name, take_name
 from sql.session import Session
 
 OLD_INSTALL = Path(__file__).with_name("old_install.sql").read_text("utf-8")
@@ -332,3 +333,48 @@ def test_a_pruning_that_finds_nothing_reads_next_to_nothing(
             {"table": table},
         ).fetchone()
     assert (0, True) == read
+
+
+def wait(database: psycopg.Connection, queue: str, *ages: str) -> None:
+    """Put jobs into a queue that have been due for so long."""
+    for age in ages:
+        database.execute(
+            "insert into public.jobs (type, queue, run_at, created_at)"
+            " values ('X', %(queue)s, now() - %(age)s::interval, now() - %(age)s::interval)",
+            {"queue": queue, "age": age},
+        )
+
+
+async def unserved(session: Session, after_s: float = 300) -> dict[str, int]:
+    """Of each queue that nobody serves, how many jobs are due."""
+    return {one.queue: one.count for one in await find_unserved(session, after_s)}
+
+
+async def test_a_queue_that_no_daemon_serves(session: Session, database: psycopg.Connection) -> None:
+    """Only one in which a job has been due for so long, and only while no daemon that lives has it."""
+    wait(database, "wrok", "2 hours", "1 minute", "-1 hour")
+    wait(database, "mail", "1 hour")
+    wait(database, "news", "1 minute")
+    wait(database, "ever", "-1 hour")
+    database.execute("insert into public.jobs (type, queue, status) values ('X', 'lost', 'failed')")
+    assert {"mail": 1, "wrok": 2} == await unserved(session)
+    (wrok,) = [one for one in await find_unserved(session, 300) if one.queue == "wrok"]
+    assert 7200 <= wrok.oldest_s < 7200 + 600
+    one = Identity("mac", "1", 15)
+    await take_name(session, one, ["default", "mail"], listens=False)
+    assert {"wrok": 2} == await unserved(session)
+    database.execute("update agent_vault.daemons set seen_at = now() - interval '1 minute'")
+    assert {"mail": 1, "wrok": 2} == await unserved(session)
+    await take_name(session, one, ["wrok"], listens=False)
+    assert {"mail": 1} == await unserved(session)
+    await leave_name(session, one)
+    assert {"mail": 1, "news": 1, "wrok": 2} == await unserved(session, 30)
+
+
+async def test_more_than_are_counted(session: Session, database: psycopg.Connection) -> None:
+    """A queue with more than a thousand says a thousand; a time that is none breaks nothing."""
+    database.execute("insert into public.jobs (type, queue) select 'X', 'a' from generate_series(1, 1002)")
+    database.execute(
+        "insert into public.jobs (type, queue, run_at, created_at) values ('X', 'b', '-infinity', '-infinity')"
+    )
+    assert {"a": 1000} == await unserved(session, 0)

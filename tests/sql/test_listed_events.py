@@ -9,10 +9,13 @@ import letters
 import msgspec
 import psycopg
 import pytest
+import servers
 from handling import claim, events, handled, run_out, send
 
 from sql import settling
 from sql.events import ListedEvent, handle_event, list_events, read_event
+from sql.learnings import NewEvent
+from sql.migrate import migrate
 from sql.session import Session
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,6 +112,62 @@ async def test_one_event_is_read(session: Session, database: psycopg.Connection)
     assert "read" == handled(database, learning)
     assert "done" == letters.job(database, job.id)["status"]
     assert await read_event(session, uuid.uuid4()) is None
+
+
+UNFIT: dict[str, tuple[bytes, str]] = {
+    "escaped_nul": (b'{"data": {"subject": "a\\u0000b"}}', '{"data": {"subject": "a\\u0000b"}}'),
+    "nul": (b'{"data": \x00}', '{"data": \x00}'),
+    "not_utf8": (b'{"data": "\xff\xc3\xa9"}', '{"data": "\ufffd\u00e9"}'),
+    "absurd_exponent": (b'{"data": 1E200000}', '{"data": 1E200000}'),
+    "empty": (b"", ""),
+}
+HIDDEN: dict[str, NewEvent] = {
+    "by_type": msgspec.structs.replace(
+        letters.event(1, "composio.connected_account.expired"), body=b'{"data": {"token": "canary\\u0000"}}'
+    ),
+    "by_body": msgspec.structs.replace(
+        letters.event(1), body=b'{"type": "Composio.Connected_Account.expired", "t": "canary"}', as_json=False
+    ),
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+async def test_a_body_that_jsonb_cannot_hold_is_read_as_text(session: Session, unfit: str) -> None:
+    """The agent has it whole all the same."""
+    body, text = UNFIT[unfit]
+    (learning,) = await letters.record(session, msgspec.structs.replace(letters.event(1), body=body))
+    found = msgspec.json.decode(await read_event(session, learning, ["default"]))
+    assert (text, False, "read") == (found["raw_text"], "raw_payload" in found["metadata"], found["handled_how"])
+    assert "raw_base64" not in found
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+async def test_what_is_hidden_of_an_account_stays_so(session: Session, hidden: str) -> None:
+    """What speaks of a connected account may hold its tokens."""
+    (learning,) = await letters.record(session, HIDDEN[hidden])
+    event = bytes(await read_event(session, learning, ["default"]))
+    assert b"raw_text" not in event
+    assert b"canary" not in event.replace(b"- canary", b"")  # the letter's own summary
+
+
+async def test_what_jsonb_holds_is_not_there_twice(session: Session) -> None:
+    """Nor is there a text where there was no delivery."""
+    (learning,) = await events(session)
+    assert "raw_text" not in msgspec.json.decode(await read_event(session, learning))
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_of_another_encoding(server_dsn: str, encoding: str) -> None:
+    """What such a database cannot hold as jsonb is read as the text that came."""
+    made = f"encoding '{encoding}' locale_provider libc lc_collate 'C' lc_ctype 'C'"
+    body = '{"data": "\u20ac \\u0000"}'
+    with servers.database(server_dsn, encoding=made) as dsn:
+        migrate(dsn)
+        session = Session(dsn, name="test")
+        (learning,) = await letters.record(session, msgspec.structs.replace(letters.event(1), body=body.encode()))
+        found = msgspec.json.decode(await read_event(session, learning))
+        await session.close()
+    assert body == found["raw_text"]
 
 
 async def test_a_note_is_read_too(session: Session, database: psycopg.Connection) -> None:

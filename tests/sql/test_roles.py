@@ -31,16 +31,36 @@ RELATIONS = """
             or has_any_column_privilege(%(role)s, c.oid, 'select, insert, update, references')))
 """
 # what a function that only others of ours call is: no role but service_role has it
-INSIDE = {"return_lapsed", "hold_jobs", "lock_jobs", "insert_events", "answer_known", "queue_learnings", "read_json"}
+INSIDE = {
+    "return_lapsed",
+    "hold_jobs",
+    "lock_jobs",
+    "insert_events",
+    "answer_known",
+    "queue_learnings",
+    "read_json",
+    "body_is_apart",
+}
 SETTLING = {"complete_job", "complete_jobs_each", "fail_jobs", "retry_jobs", "release_jobs", "await_handling"}
 MAY: dict[str, set[str]] = {
-    "server": {"schema_version", "record_events", "sweep_learnings", "prune_jobs", "prune_learnings", "claim_next_job"},
+    "server": {
+        *("schema_version", "record_events", "sweep_learnings", "prune_jobs", "prune_learnings", "claim_next_job"),
+        "find_unserved",
+    },
     "daemon": {"schema_version", "claim_jobs", "keep_name", "list_events", "read_event", "handle_events", *SETTLING},
     "operator": {"schema_version", "list_jobs", "requeue_jobs", "cancel_job", "replay_learnings"},
 }
 MAY_NOT: dict[str, set[str]] = {
     "server": {"claim_jobs", "take_name", "replay_learnings", "cancel_job", "list_jobs"},
-    "daemon": {"claim_next_job", "record_events", "get_learning", "search_learnings", "prune_jobs", "requeue_job"},
+    "daemon": {
+        "claim_next_job",
+        "record_events",
+        "get_learning",
+        "search_learnings",
+        "prune_jobs",
+        "requeue_job",
+        "find_unserved",
+    },
     "operator": {"claim_jobs", "get_learning", "read_event", "record_events", "prune_jobs", "complete_jobs"},
 }
 

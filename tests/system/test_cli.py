@@ -23,7 +23,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def test_migrate_tells_what_it_did(run: Run, blank_dsn: str) -> None:
     """The first run says that there was nothing, the second that nothing is to do."""
     assert f"schema version {latest()} (was: no schema of ours)\n" == run("migrate", DATABASE_URL=blank_dsn).stdout
-    assert f"schema version {latest()} (was: up to date already)\n" == run("migrate", DATABASE_URL=blank_dsn).stdout
+    assert f"schema version {latest()} (up to date already)\n" == run("migrate", DATABASE_URL=blank_dsn).stdout
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,34 @@ def test_migrate_as_somebody_who_may_not(run: Run, database: psycopg.Connection,
     assert "as the owner of the tables" in refused.stderr
 
 
+def test_migrate_without_the_right_to_create(run: Run, blank_dsn: str) -> None:
+    """Where there is nothing yet, there is no owner of the tables to be."""
+    with psycopg.connect(blank_dsn, autocommit=True) as admin:
+        name = f"av_nobody_{admin.info.backend_pid}"
+        admin.execute(f"create role {name} login")
+        refused = run("migrate", DATABASE_URL=psycopg.conninfo.make_conninfo(blank_dsn, user=name))
+        admin.execute(f"drop role {name}")
+    assert 1 == refused.returncode
+    assert "run it as the database's owner, or grant it create on the database" in refused.stderr
+    assert "tables" not in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "serve"])
+@pytest.mark.parametrize("port", ["99999", "-1", "http", "8080.5"])
+def test_a_port_that_is_none(run: Run, tmp_path: Path, command: str, port: str) -> None:
+    """It is refused as the option that it is, before anything is started."""
+    refused = run(command, f"--port={port}")
+    assert (2, []) == (refused.returncode, list(tmp_path.iterdir()))
+    assert f"--port: {port} is no port: give a number from 1 to 65535, or 0 for any free one" in refused.stderr
+
+
+def test_a_config_that_is_not_there(run: Run) -> None:
+    """The remedy names the option beside the variable."""
+    refused = run("serve", "--config", "/none/vault.toml")
+    assert 78 == refused.returncode
+    assert "correct VAULT_CONFIG or --config" in refused.stdout + refused.stderr
+
+
 def test_send_without_a_vault(run: Run) -> None:
     """Nothing listens: one line with the remedy."""
     refused = run("send", "--to", "http://127.0.0.1:1", COMPOSIO_WEBHOOK_SECRET=SECRET)
@@ -136,6 +164,21 @@ def test_send_names_a_missing_file(run: Run, tmp_path: Path) -> None:
         assert f"{tmp_path / 'none'}: no such file or directory" in refused.stderr
 
 
+def test_send_refuses_an_empty_secret(run: Run, tmp_path: Path) -> None:
+    """Nothing is sent that is signed with nothing."""
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "empty").chmod(0o600)
+    refused = run("send", "--secret-file", str(tmp_path / "empty"))
+    assert (78, "") == (refused.returncode, refused.stdout)
+    assert f"{tmp_path / 'empty'} is empty: write the webhook secret into it" in refused.stderr
+
+
+def test_send_with_a_wrong_setting(run: Run, tmp_path: Path) -> None:
+    """A mistake of the vault's settings is told, and no other secret is taken instead."""
+    refused = run("send", VAULT_CONFIG=str(tmp_path / "none.toml"))
+    assert (78, True) == (refused.returncode, "none.toml cannot be read" in refused.stderr)
+
+
 async def test_send_reaches_a_vault(run: Run, dsn: str, database: psycopg.Connection, tmp_path: Path) -> None:
     """Samples, a file's bytes and several at once are accepted; a wrong secret is not, and exits 1."""
     env = {"DATABASE_URL": dsn, "COMPOSIO_WEBHOOK_SECRET": SECRET, "VAULT_PORT": "0"}
@@ -156,9 +199,20 @@ async def test_send_reaches_a_vault(run: Run, dsn: str, database: psycopg.Connec
         assert 0 == run(*named).returncode
         refused = run("send", *to, COMPOSIO_WEBHOOK_SECRET="another")
         assert (1, True) == (refused.returncode, " 401 " in refused.stdout)
+        assert refused.stderr.startswith("agent-vault: signed with the secret of COMPOSIO_WEBHOOK_SECRET: if that")
+        kept = tmp_path / ".local/share/agent-vault/secrets/composio_webhook_secret"
+        kept.parent.mkdir(parents=True, mode=0o700)
+        kept.write_text("another")
+        kept.chmod(0o600)
+        refused = run("send", *to, XDG_DATA_HOME=str(tmp_path / ".local/share"))
+        assert (1, True) == (refused.returncode, f"the secret of agent-vault up ({kept})" in refused.stderr)
+        toml = tmp_path / "named.toml"
+        toml.write_text(f'composio_webhook_secret = "{SECRET}"\nport = {port}\n')
+        toml.chmod(0o600)
+        assert 0 == run("send", VAULT_CONFIG=str(toml)).returncode
         assert 0 == await vault.stop()
     types = database.execute("select type, count(*) from public.jobs group by type order by type").fetchall()
-    assert [("SLACK_RECEIVE_MESSAGE", 3), ("composio_trigger", 1)] == types
+    assert [("GMAIL_NEW_GMAIL_MESSAGE", 1), ("SLACK_RECEIVE_MESSAGE", 3), ("composio_trigger", 1)] == types
 
 
 def test_send_wants_a_trigger_with_a_name(run: Run) -> None:

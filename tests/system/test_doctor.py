@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import letters
 import programs
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from webhooks import SECRET, vault
 
 from sql.migrate import latest
+from vault.doctor import clock
 
 PASSWORD = "canary-password"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -79,6 +81,56 @@ async def test_a_mistyped_variable(run: Run, dsn: str, tmp_path: Path) -> None:
     async with programs.run("vault", "serve", env=env, home=tmp_path) as program:
         await program.event("vault_listening")
         assert [told] == [one["note"] for one in program.events if one["event"] == "setting_ignored"]
+
+
+async def test_a_missing_secret_hides_nothing_else(run: Run, dsn: str) -> None:
+    """It is told as a wrong setting, and the database is looked at all the same; another mistake alone is told."""
+    done = await asyncio.to_thread(run, "doctor", DATABASE_URL=dsn)
+    assert 78 == done.returncode
+    assert "COMPOSIO_WEBHOOK_SECRET is not set" in line(done, "setting")
+    assert f"ok     schema: version {latest()}" == line(done, "schema")
+    assert "COMPOSIO_WEBHOOK_SECRET  ***" not in " ".join(done.stdout.split())
+    nothing = await asyncio.to_thread(run, "doctor")
+    assert (78, "") == (nothing.returncode, nothing.stdout)
+    assert ["DATABASE_URL is not set", "COMPOSIO_WEBHOOK_SECRET is not set"] == [
+        one.removeprefix("agent-vault: ").partition(":")[0] for one in nothing.stderr.splitlines()
+    ]
+
+
+async def test_the_spools_folder(run: Run, dsn: str, tmp_path: Path) -> None:
+    """One in which no file can be made is told as the vault would; looking leaves nothing behind."""
+    (tmp_path / "file").touch()
+    for name, expected in (("file", "WRONG"), ("file/spool", "WRONG"), ("new/spool", "ok"), ("", "ok")):
+        folder = tmp_path / name
+        env = {"DATABASE_URL": dsn, "COMPOSIO_WEBHOOK_SECRET": SECRET, "VAULT_SPOOL_DIR": str(folder)}
+        done = await asyncio.to_thread(run, "doctor", **env)
+        assert (expected, int(expected == "WRONG")) == (line(done, "spool").split()[0], done.returncode)
+        assert (expected == "WRONG") == (f"VAULT_SPOOL_DIR: cannot use {folder} (not a" in line(done, "spool"))
+    assert [tmp_path / "file"] == list(tmp_path.iterdir())
+
+
+async def test_a_queue_that_nobody_serves(run: Run, dsn: str, database: psycopg.Connection) -> None:
+    """Each in which events have been due for minutes has a line with what to look at."""
+    for queue, age in (("wrok", "2 hours"), ("mail", "1 minute")):
+        letters.dead(database, status="queued", finished_at=None, queue=queue, run_at=age, created_at=age)
+    done = await examine(run, dsn)
+    said = line(done, "queue")
+    assert (1, True) == (done.returncode, said.startswith("WRONG  queue: 1 due, the oldest for 2 hours; nobody claims"))
+    assert "is a daemon with DAEMON_QUEUES=wrok running?" in said
+
+
+@pytest.mark.parametrize(
+    ("behind_s", "expected"),
+    [
+        (29, "ok     clock: that of the database"),
+        (-29, "ok     clock: that of the database"),
+        (3600.4, "WRONG  clock: 3600 s behind the database's: have both set from the network (ntp); what is more than"),
+        (-31, "WRONG  clock: 31 s ahead of the database's: have both"),
+    ],
+)
+def test_the_clock(behind_s: float, expected: str) -> None:
+    """One that is off is told, with the direction."""
+    assert str(clock(behind_s)).startswith(expected)
 
 
 async def test_notifications_that_a_pooler_swallows(run: Run, dsn: str) -> None:

@@ -81,6 +81,8 @@ def test_choices_narrow_the_list(jobs: Jobs, database: psycopg.Connection) -> No
         (["--queue", "work"], [new]),
         (["--older", "2h"], [old]),
         (["--newer", "1d"], [new]),
+        (["--since", "1d"], [new]),
+        (["--until", "2h"], [old]),
         (["--newer", "4d", "--older", "90m"], [old]),
         (["--error", "TIME"], [old]),
         (["--limit", "1"], [new]),
@@ -161,6 +163,18 @@ def test_a_job_is_cancelled(jobs: Jobs, database: psycopg.Connection) -> None:
         refused(jobs("cancel", str(job_id)), f"job {job_id} is failed, neither queued nor processing: nothing was")
         assert before == letters.job(database, job_id)
     refused(jobs("cancel", NOBODY), f"there is no job {NOBODY}")
+
+
+def test_a_cancelled_job_is_retried(jobs: Jobs, database: psycopg.Connection) -> None:
+    """Nothing says any more that it was cancelled, nor that it has been queued since it came."""
+    job_id = letters.dead(database, status="queued", finished_at=None, last_error=None, created_at="8 minutes")
+    assert 0 == jobs("cancel", str(job_id)).returncode
+    assert 0 == jobs("retry", str(job_id)).returncode
+    (line,) = jobs("--status", "queued").stdout.splitlines()
+    assert f"{job_id}  queued, came 8 minutes ago  GMAIL_NEW  default  attempt 0 of 5" == line
+    page = jobs("show", str(job_id)).stdout
+    assert "status      queued (came 8 minutes ago)" in page.splitlines()
+    assert "cancelled" not in page
 
 
 def test_many_are_retried_after_a_count(
@@ -263,6 +277,9 @@ def test_too_many_events_are_not_replayed(jobs: Jobs, database: psycopg.Connecti
         (["retry", NOBODY, "--type", "X"], ["an ID and other choices do not go together"]),
         (["cancel", "7"], ["'7' is no uuid"]),
         (["replay"], ["--since"]),
+        (["--since", "soon"], ["'soon' is no age"]),
+        (["replay", "--since", "1h", "--until", "2h"], ["--since is later than --until"]),
+        (["replay", "--since", "2999-12-31T08:00Z", "--yes"], ["--since is later than --until"]),
         (["replay", "--since", "noon"], ["'noon' is no time: write it as in 2026-01-31T08:00Z, or as an age"]),
         (["lose"], ["lose"]),
     ],

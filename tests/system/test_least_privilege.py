@@ -261,3 +261,37 @@ async def test_a_person_works_as_an_operator(owner: str, database: psycopg.Conne
         assert 3 == sum(counts(database).values())
         with psycopg.connect(dsn) as login, pytest.raises(psycopg.errors.InsufficientPrivilege):
             login.execute("select * from agent_vault.claim_jobs('default', 'me/1', 1, 60)")
+
+
+async def test_a_vault_with_the_login_of_a_daemon(granted: str, run: Run, tmp_path: Path) -> None:
+    """It keeps deliveries in its spool, but is not ready, and says in one line which login it needs; so does doctor."""
+    spool = tmp_path / "spool"
+    settings = {
+        "DATABASE_URL": granted,
+        "COMPOSIO_WEBHOOK_SECRET": SECRET,
+        "VAULT_PORT": "0",
+        "VAULT_SPOOL_DIR": str(spool),
+    }
+    async with run_program("vault", "serve", env=settings, home=tmp_path) as program:
+        port = (await program.event("vault_listening", ready=False))["port"]
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+            body = sample()
+            signed = signed_headers(SECRET, "msg_server", int(time.time()), body)
+            async with client.post(WEBHOOK, data=body, headers=signed) as response:
+                assert (200, True) == (response.status, (await response.json())["spooled"])
+            async with client.get("/readyz") as response:
+                assert 503 == response.status
+        assert 0 == await program.stop()
+    assert {"login_not_allowed"} == {line["event"] for line in program.events if line["level"] in {"warning", "error"}}
+    done = run("doctor", **settings)
+    assert 1 == done.returncode
+    assert (
+        "WRONG  login: the login in DATABASE_URL may not record events: take one that agent-vault grant" in done.stdout
+    )
+
+
+def test_jobs_with_the_login_of_a_daemon(granted: str, run: Run) -> None:
+    """A person with that is told of the login that is made for them."""
+    done = run("jobs", DATABASE_URL=granted)
+    assert (1, 1) == (done.returncode, len(done.stderr.splitlines()))
+    assert "one that agent-vault grant operator made" in done.stderr

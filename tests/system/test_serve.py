@@ -129,6 +129,7 @@ async def test_schema_too_old(
     problem = (await program.event("vault_refused_to_start"))["problem"]
     assert problem.startswith(f"the database has {has}, this program needs ")
     assert problem.endswith("run agent-vault migrate")
+    assert [] == [event for event in program.events if event["level"] == "error"]
     check_form(program)
 
 
@@ -137,6 +138,7 @@ async def test_starts_without_its_database(environment: dict[str, str], tmp_path
     switch.off()
     async with run("vault", "serve", env=environment, home=tmp_path) as program:
         port = (await program.event("vault_listening", ready=False))["port"]
+        assert ["database_away"] == [event["event"] for event in program.events if event["level"] == "error"]
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
             assert 503 == await deliver(client, sample())
             switch.on()

@@ -7,12 +7,21 @@ import pytest
 from aiohttp.test_utils import TestClient
 from deliveries import Switch, deliver, sample
 from programs import until
+from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
-from sql.migrate import SchemaTooOldError, latest
+from sql.migrate import SchemaTooOldError, latest, migrate
 from sql.session import Session
+from vault.circuit import Circuit
 from vault.health import Health
 from vault.keys import HEALTH
+
+
+@pytest.fixture
+def owner(blank_dsn: str) -> str:
+    """The DSN of a migrated database's owner; it is no copy, so that it has roles."""
+    migrate(blank_dsn)
+    return blank_dsn
 
 
 async def probe(vault: TestClient, path: str) -> tuple[int, bool]:
@@ -104,3 +113,43 @@ async def test_schema_comes(session: Session, database: psycopg.Connection) -> N
         await health.look()
         await health.look()
     assert (True, ["schema_too_old", "schema_newer", "vault_ready"]) == (health.ready, [log["event"] for log in logs])
+
+
+@pytest.mark.parametrize("kind", ["daemon", "operator", "nobody"])
+async def test_a_login_of_another_kind(owner: str, kind: str) -> None:
+    """Whose login may not record events is not ready, and is told what login may; it is ready once that may."""
+    with psycopg.connect(owner, autocommit=True) as admin:
+        name = f"av_{kind}_{admin.info.backend_pid}"
+        database = admin.info.dbname
+        admin.execute(f"create role {name} login" + (f" in role vault_{kind}_{database}" if kind != "nobody" else ""))
+        session = Session(make_conninfo(owner, user=name), name="test")
+        health = Health(session)
+        try:
+            with capture_logs() as logs:
+                await health.look(refuse_old_schema=True)
+                assert not health.ready
+                assert not health.usable
+                admin.execute(f"grant vault_server_{database} to {name}")
+                await health.look()
+            assert health.ready
+            assert health.usable
+        finally:
+            await session.close()
+            admin.execute(f"drop role {name}")
+    told, back = logs
+    assert ("login_not_allowed", "error", "vault_ready") == (told["event"], told["log_level"], back["event"])
+    assert "take one that agent-vault grant server made" in told["error"]
+
+
+async def test_what_is_wrong_is_told_once() -> None:
+    """Where the schema or the login is what keeps deliveries from the database, that is told, and no outage."""
+    fits = True
+    circuit = Circuit(lambda: fits)
+    with capture_logs() as logs:
+        fits = False
+        circuit.trip("permission denied for function record_batch")
+        assert not circuit.closed
+        assert [] == logs
+        fits = True
+        circuit.trip("the connection was cut")
+    assert ["database_away"] == [log["event"] for log in logs]

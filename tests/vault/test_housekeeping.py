@@ -12,11 +12,14 @@ from programs import until
 from pytest_aiohttp import AiohttpClient
 from structlog.testing import capture_logs
 
+from sql.housekeeping import UnservedQueue
 from sql.session import Session
 from vault import housekeeping
 from vault.app import make_app
 from vault.housekeeping import Housekeeping
+from vault.keys import HEALTH
 from vault.settings import VaultSettings
+from vault.unserved import Unserved
 
 Configure = Callable[..., VaultSettings]
 
@@ -139,6 +142,34 @@ async def test_a_refused_row_is_told_once(
     assert "canary" not in str(log)
 
 
+async def test_a_queue_that_nobody_serves_is_told(
+    session: Session, database: psycopg.Connection, configure: Configure
+) -> None:
+    """With its name, how many wait and what to look at; once, until ten minutes are over."""
+    letters.dead(database, status="queued", finished_at=None, queue="wrok", run_at="1 hour", created_at="1 hour")
+    letters.dead(database, status="queued", finished_at=None, queue="mail", run_at="1 minute", created_at="1 minute")
+    keeper = Housekeeping(session, configure())
+    with capture_logs() as logs:
+        for _ in range(3):
+            await keeper.go_round()
+    (log,) = logs
+    assert ("queue_not_served", "warning", "wrok", 1) == tuple(log[k] for k in ("event", "log_level", "queue", "count"))
+    assert "is a daemon with DAEMON_QUEUES=wrok running?" in log["remedy"]
+    assert 3600 <= log["oldest_s"] < 3600 + 600
+
+
+def test_how_often_a_queue_is_told() -> None:
+    """At once, again after ten minutes, and as new when it was served in between."""
+    unserved = Unserved()
+    queue = UnservedQueue("wrok", 1, 301.0)
+    told = []
+    for now, found in [(0, [queue]), (599, [queue]), (600, [queue]), (660, []), (720, [queue])]:
+        with capture_logs() as logs:
+            unserved.tell(found, now)
+        told.append(len(logs))
+    assert [1, 0, 1, 0, 1] == told
+
+
 async def test_a_task_that_fails_ends_no_other(
     session: Session, database: psycopg.Connection, configure: Configure
 ) -> None:
@@ -161,13 +192,16 @@ async def test_the_database_away(
     aiohttp_client: AiohttpClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The upkeep outlives it and goes on when it is back."""
+    """The upkeep outlives it, says nothing that is said already, and goes on when it is back."""
     monkeypatch.setattr(housekeeping, "EVERY_S", 0.05)
+    monkeypatch.setattr(housekeeping, "PAUSE_S", 0.05)
     (refused,) = await letters.record_refused(session, database, letters.event(1))
     switch.off()
     with capture_logs() as logs:
-        await aiohttp_client(make_app(configure()))
-        await until(lambda: "housekeeping_failed" in [log["event"] for log in logs], "a complaint")
+        vault = await aiohttp_client(make_app(configure()))
+        for _ in range(2):
+            await vault.app[HEALTH].look()
+    assert {"database_away"} == {log["event"] for log in logs}
     switch.on()
 
     def has_job() -> bool:

@@ -88,12 +88,11 @@ def test_defaults() -> None:
 
 @pytest.mark.usefixtures("required")
 def test_spool_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The spool's folder may begin with the home, and does not move with the working directory."""
+    """The spool's folder may begin with the home."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("VAULT_SPOOL_DIR", "~/spool")
     assert tmp_path / "home" / "spool" == load().spool_dir
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VAULT_SPOOL_DIR", "spool")
+    monkeypatch.setenv("VAULT_SPOOL_DIR", str(tmp_path / "spool"))
     assert tmp_path / "spool" == load().spool_dir
 
 
@@ -306,6 +305,8 @@ def test_no_secret_is_left(text: str) -> None:
         ("VAULT_MAX_BODY_BYTES", "32 MiB", "VAULT_MAX_BODY_BYTES is wrong: set it to a number of bytes from 1"),
         ("VAULT_SPOOL_MAX_BYTES", "0", "VAULT_SPOOL_MAX_BYTES is wrong: set it to a number of bytes from 1 on"),
         ("VAULT_SPOOL_MAX_BYTES", "1 GiB", "VAULT_SPOOL_MAX_BYTES is wrong: set it to a number of bytes from 1 on"),
+        ("VAULT_SPOOL_DIR", "canary/spool", "VAULT_SPOOL_DIR: it is a relative path: write the whole one, from / on"),
+        ("VAULT_SPOOL_DIR", "~nobody_canary/x", "VAULT_SPOOL_DIR: it is a relative path: write the whole one"),
         ("VAULT_LOG_LEVEL", "canary", "VAULT_LOG_LEVEL is wrong: set it to one of debug, info, warning and error"),
     ],
 )

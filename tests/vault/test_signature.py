@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,9 @@ def test_300_s_pass(now: float) -> None:
 @pytest.mark.parametrize("now", [NOW - 301, NOW + 301, NOW + 300.1, float("nan"), float("inf")])
 def test_stale(now: float) -> None:
     """More than 300 s are refused, and so is a clock that is no number."""
-    assert refusal(headers(), now=now).reason == "stale"
+    refused = refusal(headers(), now=now)
+    assert refused.reason == "stale"
+    assert math.isnan(now) or refused.ahead_s == NOW - now
 
 
 def test_empty_body() -> None:

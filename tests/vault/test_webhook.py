@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient
 from deliveries import GMAIL, SECRET, WEBHOOK, Commits, Switch, deliver, rows, sample, say, stored
 from programs import until
 from pytest_aiohttp import AiohttpClient
+from structlog.testing import capture_logs
 
 from sql.session import Session
 from vault.app import make_app
@@ -78,10 +79,22 @@ async def test_a_stranger_costs_no_database_work(vault: TestClient, monkeypatch:
         for headers in ({}, forged, stale, wrong):
             path = f"{route.resource.canonical}?id={new_webhook_id()}&q=a"
             await vault.request(route.method, path, data=sample(), headers=headers)
-    own = re.compile("sweep_learnings|prune_|schema_version|^select 1$")
+    own = re.compile("sweep_learnings|find_unserved|prune_|schema_version|^select 1$")
     assert [] == [query for query in asked if not own.search(query)]
     await deliver(vault, sample())
-    assert [query for query in asked if "record_batch" in query]
+    assert [query for query in asked if "from agent_vault.record_batch" in query]
+
+
+async def test_a_wrong_clock_is_told(configure: Configure, aiohttp_client: AiohttpClient) -> None:
+    """A delivery of an hour ago or of the future is refused, and the log says by how much the clock may be wrong."""
+    for off_s in (3600, -3600):
+        vault = await aiohttp_client(make_app(configure(), now=lambda: time.time() + off_s))  # noqa: B023 - used here
+        with capture_logs() as logs:
+            assert 401 == (await deliver(vault, sample()))[0]
+        (log,) = [one for one in logs if one["event"] == "webhook_refused"]
+        assert "stale" == log["reason"]
+        assert 120 > abs(log["ahead_s"] + off_s)
+        assert "this machine's clock is wrong" in log["remedy"]
 
 
 async def test_vectors(configure: Configure, aiohttp_client: AiohttpClient, database: psycopg.Connection) -> None:
