@@ -50,9 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def install(args: argparse.Namespace, platform: str = sys.platform, run: Runner = run_command) -> int:
     """Put the skill in place, over an older one; raises ServiceError."""
     place, program = place_of(args.workspace), find_program(sys.argv[0], sys.executable)
-    if not args.dry_run:
-        refuse_caller()
-        refuse_elsewhere(place, args.workspace)
+    refuse_caller()
+    refuse_elsewhere(place, args.workspace)
     steps = install_steps(place)
     finish(steps, run, dry_run=args.dry_run)
     say(f"the skill {NAME} {'would be' if args.dry_run else 'is'} installed: {place.page}")
@@ -124,11 +123,16 @@ def free_name(page: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
+def is_hidden(home: Path, platform: str) -> bool:
+    """Tell whether OpenClaw would not find the program, and would therefore show the skill to nobody."""
+    searched = [*(SEARCHED_ON_MAC if platform == "darwin" else SEARCHED), str(home / USERS_OWN)]
+    return shutil.which(PROGRAM, path=os.pathsep.join(searched)) is None
+
+
 def announce_next(program: Path, home: Path, platform: str) -> None:
     """Say how OpenClaw comes to see the skill and, where it would not find it, the program."""
     own = home / USERS_OWN
-    searched = [*(SEARCHED_ON_MAC if platform == "darwin" else SEARCHED), str(own)]
-    if shutil.which(PROGRAM, path=os.pathsep.join(searched)) is None:
+    if is_hidden(home, platform):
         folder, source, link = (shlex.quote(str(path)) for path in (own, program, own / PROGRAM))
         say(
             f"OpenClaw does not look for programs in {program.parent}, and without {PROGRAM} it hides the skill:",

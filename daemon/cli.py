@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
 
 import psycopg
 import structlog
@@ -19,12 +18,10 @@ from daemon.routes_cli import add_routes
 from daemon.run import run
 from daemon.service import ServiceError
 from notifier.complaint import one_line
-from notifier.configuration import SettingsError
+from notifier.configuration import CONFIGURATION, SettingsError
 from notifier.logs import open_logs
 from sql.migrate import SchemaTooOldError
 from sql.version import __version__
-
-CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a supervisor need not try again
 
 
 def main() -> None:
@@ -80,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
                 structlog.get_logger().critical("daemon_refused_to_start", problem=line)
             return CONFIGURATION
         with open_logs(level=chosen.log_level):
-            for note in (*chosen.notes, *settings.mistyped_names()):
+            for note in chosen.notes:
                 structlog.get_logger().warning("setting_ignored", note=note)
             for path, remedy in chosen.open_files:
                 structlog.get_logger().warning("file_open_to_others", path=str(path), remedy=remedy)

@@ -2,13 +2,27 @@
 
 import argparse
 import asyncio
+import contextlib
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
-from daemon import agent_skill, settings
+import psycopg
+
+from daemon import agent_skill, persons_settings
 from daemon.answers import Verdict
 from daemon.gateway import Gateway
-from daemon.settings import DaemonSettings
-from notifier.checkup import Finding, examine_database, settings_lines
+from daemon.installation import PROGRAM
+from notifier.checkup import Finding, examine_database, settings_findings, settings_lines
+from notifier.complaint import one_line
+from notifier.configuration import CONFIGURATION, Known
+from notifier.sources import at_home
+from sql.names import Identity, NameTakenError, keep_name
+from sql.session import Session
+
+NAME: Final = "agent-daemon doctor"
+_UNASKED: Final = "not asked: mend the settings first"
 
 
 def add_doctor(command: argparse.ArgumentParser) -> None:
@@ -18,41 +32,77 @@ def add_doctor(command: argparse.ArgumentParser) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    chosen = settings.load(args.config)
-    for line in settings_lines(chosen):
+    found = persons_settings.look(args.config)
+    for line in settings_lines(found):
         print(line)
-    findings = [*_files(chosen), *asyncio.run(_examine(chosen)), _skill()]
+    findings = [*settings_findings(found), *_files(found.right), *asyncio.run(_examine(found.right))]
+    findings += _skill(found.right)
     for finding in findings:
         print(finding)
-    return int(not all(finding.ok for finding in findings))
+    return CONFIGURATION if found.wrong else int(not all(finding.ok for finding in findings))
 
 
-def _files(chosen: DaemonSettings) -> list[Finding]:
-    """Say what is wrong with OpenClaw's own files, and which variables are mistyped."""
-    ignored = [Finding("setting", note, ok=False) for note in (*chosen.notes, *settings.mistyped_names())]
+def _files(right: Known) -> list[Finding]:
+    """Say which of OpenClaw's own files others can read."""
     return [
-        *ignored,
-        *(Finding("file", f"{path} is open to others: {remedy}", ok=False) for path, remedy in chosen.open_files),
+        Finding("file", f"{path} is open to others: {remedy}", ok=False) for path, remedy in right.get("open_files", ())
     ]
 
 
-async def _examine(chosen: DaemonSettings) -> list[Finding]:
-    findings = await examine_database(chosen.database_url.get_secret_value(), name="agent-daemon doctor")
-    return [*findings, await _gateway(chosen)]
+async def _examine(right: Known) -> list[Finding]:
+    return [*await _database(right), await _gateway(right)]
 
 
-async def _gateway(chosen: DaemonSettings) -> Finding:
+async def _database(right: Known) -> list[Finding]:
+    if "database_url" not in right:
+        return [Finding("database", _UNASKED, ok=False)]
+    dsn = right["database_url"].get_secret_value()
+    findings = await examine_database(dsn, name=NAME)
+    usable = {finding.what for finding in findings if finding.ok}
+    if {"database", "schema"} <= usable and {"name", "queues"} <= right.keys():
+        findings.append(await _login(dsn, right["name"], right["queues"]))
+    return findings
+
+
+async def _login(dsn: str, name: str, queues: Iterable[str]) -> Finding:
+    """Ask whether the login may be this daemon, by the pulse of a run without the name: it changes nothing."""
+    session = Session(dsn, name=NAME)
+    try:
+        with contextlib.suppress(NameTakenError):
+            await keep_name(session, Identity(name, "doctor"), list(queues), listens=False)
+    except psycopg.Error as error:
+        said = one_line(error)
+        remedy = ": take the connection string that agent-vault grant daemon printed" if "denied" in said else ""
+        return Finding("login", f"{said}{remedy}", ok=False)
+    finally:
+        await session.close()
+    return Finding("login", f"it may be {name}, and deliver from {', '.join(queues)}")
+
+
+async def _gateway(right: Known) -> Finding:
     """Ask, without waking anyone, whether the gateway would take a wake with this token."""
-    async with Gateway(chosen.gateway_url, chosen.hooks_path, chosen.hook_token.get_secret_value()) as gateway:
+    if not {"gateway_url", "hooks_path", "hook_token"} <= right.keys():
+        return Finding("gateway", _UNASKED, ok=False)
+    url: str = right["gateway_url"]
+    async with Gateway(url, right["hooks_path"], right["hook_token"].get_secret_value()) as gateway:
         answer = await gateway.probe()
         ok = answer.verdict is Verdict.ACCEPTED
-        said = f"{chosen.gateway_url} takes wakes with this hook token" if ok else gateway.remedy(answer)
+        said = f"{url} takes wakes with this hook token" if ok else gateway.remedy(answer)
     return Finding("gateway", said, ok=ok)
 
 
-def _skill() -> Finding:
+def _skill(right: Known) -> list[Finding]:
     """Say whether agents can read what to do with a wake; without the skill they are woken all the same."""
-    place = agent_skill.place_of(None)
-    if place.page.exists():
-        return Finding("skill", f"installed: {place.page}")
-    return Finding("skill", f"there is no {place.page}: run agent-daemon install-skill", ok=False)
+    if "openclaw_state_dir" not in right:
+        return []
+    page = agent_skill.Place(at_home(right["openclaw_state_dir"]).absolute()).page
+    if not page.exists():
+        said = f"there is no {page}: run agent-daemon install-skill"
+    elif agent_skill.is_hidden(Path.home(), sys.platform):
+        said = (
+            f"OpenClaw hides {page}, since {PROGRAM} is not where it looks for programs: "
+            "agent-daemon install-skill says which link to make"
+        )
+    else:
+        return [Finding("skill", f"installed: {page}")]
+    return [Finding("skill", said, ok=False)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from daemon import events_settings, events_text
+from daemon import events_text, persons_settings
 from notifier.ages import parse_moment
 from sql import events
 from sql.dead_letters import database_time
@@ -59,7 +59,7 @@ class Desk:
 @contextlib.contextmanager
 def _opened(args: argparse.Namespace) -> Iterator[Desk]:
     """Connect for the length of a command. Raises SettingsError, SchemaTooOldError and psycopg.Error."""
-    chosen = events_settings.load(args.config)
+    chosen = persons_settings.load_database(args.config)
     session = Session(chosen.database_url.get_secret_value(), name="agent-daemon events")
     with asyncio.Runner() as loop:
         try:

@@ -10,22 +10,21 @@ from typing import Any, Final
 
 from dotenv.parser import parse_stream
 
-from notifier.configuration import Settings, by_field, is_set
+from notifier.configuration import NOTES, Settings, by_field, is_set, label
 from notifier.secrecy import is_open, remedy
-from notifier.sources import at_home, why
+from notifier.sources import at_home, is_there, why
 
-ENV_FILE: Final = Path("~/.openclaw/.env")
-CONFIG_FILE: Final = Path("~/.openclaw/openclaw.json")
+STATE_DIR: Final = Path("~/.openclaw")
 OLDER_TOKEN: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105, a variable's name
 HOOKS_PATH: Final = r"^(/[A-Za-z0-9._~-]+)+\Z"
 
-_FILES: Final = frozenset({"config", "openclaw_env_file", "openclaw_config_path"})
+_FILES: Final = frozenset({"config", "openclaw_state_dir", "openclaw_env_file", "openclaw_config_path"})
 _A_PATH: Final = re.compile(r"\bpath\b[\"']?\s*:")
 _VARIABLE: Final = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 
 
 class OpenClawFiles:
-    """Reads ~/.openclaw/.env and, only where it is needed, openclaw.json; what is broken becomes a note."""
+    """Reads OpenClaw's .env and, only where it is needed, openclaw.json; what is broken becomes a note."""
 
     def __init__(self, cls: type[Settings], environment: Mapping[str, str]) -> None:
         """Take the environment, which OpenClaw's ${NAME} placeholders stand for."""
@@ -34,15 +33,27 @@ class OpenClawFiles:
         self._notes: list[str] = []
         self._open: dict[Path, str] = {}
 
+    def __str__(self) -> str:
+        """Name the source."""
+        return "OpenClaw's files"
+
     def __call__(self, stronger: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the two files add to the stronger sources, by field, the notes, and which are open to others."""
-        dotenv = self._dotenv(_path(stronger, "openclaw_env_file", ENV_FILE))
+        state = self._path(stronger, "openclaw_state_dir", STATE_DIR)
+        dotenv = self._dotenv(self._path(stronger, "openclaw_env_file", state / ".env"))
+        config = self._path(stronger, "openclaw_config_path", state / "openclaw.json")
         texts = {f: text for f, text in by_field(self._cls, dotenv).items() if f not in _FILES}
         variables = {**dotenv, **{name: text for name, text in self._environment.items() if is_set(text)}}
-        found = {**self._hooks({**stronger, **texts}, variables), **texts}
+        found = {**self._hooks(config, {**stronger, **texts}, variables), **texts}
         if "hook_token" not in stronger.keys() | found.keys():
             found |= self._older(variables)
-        return {**found, "notes": tuple(self._notes), "open_files": tuple(self._open.items())}
+        return {**found, NOTES: self._notes, "open_files": tuple(self._open.items())}
+
+    def _path(self, known: Mapping[str, Any], field: str, usual: Path) -> Path:
+        path = at_home(Path(known.get(field, usual)))
+        if field in known and not is_there(path):
+            self._notes.append(f"{label(self._cls, field)}: there is no {path}: correct it, or leave it out")
+        return path
 
     def _text(self, path: Path) -> str:
         try:
@@ -69,8 +80,7 @@ class OpenClawFiles:
                 found[binding.key] = binding.value
         return found
 
-    def _hooks(self, known: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, str]:
-        path = _path(known, "openclaw_config_path", CONFIG_FILE)
+    def _hooks(self, path: Path, known: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, str]:
         text = self._text(path)
         # A large file takes json5 seconds, so it is parsed only for what nothing else says.
         if "hook_token" in known and ("hooks_path" in known or not _A_PATH.search(text)):
@@ -119,10 +129,6 @@ class OpenClawFiles:
             return {}
         self._notes.append(f"{OLDER_TOKEN} stands in for the hook token: set OPENCLAW_HOOK_TOKEN instead")
         return {"hook_token": variables[OLDER_TOKEN]}
-
-
-def _path(known: Mapping[str, Any], field: str, default: Path) -> Path:
-    return at_home(Path(known.get(field, default)))
 
 
 def rooted(text: str) -> str:

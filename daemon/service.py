@@ -11,6 +11,7 @@ from daemon import launchd, systemd
 from daemon.installation import PROGRAM, Installation, code_paths, find_program, find_user, has_database
 from daemon.steps import Runner, ServiceError, Step, carry_out, run_command
 from notifier.secrecy import OpenSecretError, refuse_open_files
+from notifier.sources import at_home
 
 __all__ = ["ServiceError", "add_arguments", "install", "secrets_folders", "uninstall"]
 
@@ -86,10 +87,13 @@ def manager_of(platform: str) -> Manager:
     return managers[platform]
 
 
-def secrets_folders(home: Path, platform: str = sys.platform) -> list[Path]:
-    """Say where a service of this user and one of the machine have their secrets; raises ServiceError."""
-    own = Installation(program=Path(PROGRAM), user="", uid=os.geteuid(), home=home)
-    manager = manager_of(platform)
+def secrets_folders(platform: str = sys.platform) -> list[Path]:
+    """Say where a service of this user and one of the machine have their secrets; nowhere where there is none."""
+    own = Installation(program=Path(PROGRAM), user="", uid=os.geteuid(), home=at_home(Path("~")))
+    try:
+        manager = manager_of(platform)
+    except ServiceError:
+        return []
     return list(dict.fromkeys(manager.secrets_folder(one) for one in (own, own.other_kind)))
 
 

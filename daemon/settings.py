@@ -11,10 +11,10 @@ import msgspec
 from msgspec import Meta
 
 from daemon.gateway_url import check_gateway_url
-from daemon.openclaw import CONFIG_FILE, ENV_FILE, HOOKS_PATH, OLDER_TOKEN, OpenClawFiles, rooted
+from daemon.openclaw import HOOKS_PATH, OLDER_TOKEN, STATE_DIR, OpenClawFiles, rooted
 from daemon.pacing import SLOTS, WINDOW_S
 from daemon.routes import Route, check_reach
-from notifier.configuration import SECRETS_FOLDER, Known, Setting, Settings, Source, environment_names, mistyped
+from notifier.configuration import SECRETS_FOLDER, Known, Setting, Settings, Source, environment_names
 from notifier.refusals import read
 from notifier.secret import SecretStr
 from notifier.sources import SecretsFolder, Texts, TomlFile
@@ -73,10 +73,11 @@ class DaemonSettings(Settings, frozen=True, kw_only=True):
     prefix = "DAEMON_"
 
     config: Annotated[Path | None, Setting("DAEMON_CONFIG", "the path of a TOML file")] = None
-    openclaw_env_file: Annotated[Path, Setting("OPENCLAW_ENV_FILE", "the path of OpenClaw's .env")] = ENV_FILE
-    openclaw_config_path: Annotated[Path, Setting("OPENCLAW_CONFIG_PATH", "the path of OpenClaw's openclaw.json")] = (
-        CONFIG_FILE
-    )
+    openclaw_state_dir: Annotated[Path, Setting("OPENCLAW_STATE_DIR", "the path of OpenClaw's folder")] = STATE_DIR
+    openclaw_env_file: Annotated[Path | None, Setting("OPENCLAW_ENV_FILE", "the path of OpenClaw's .env")] = None
+    openclaw_config_path: Annotated[
+        Path | None, Setting("OPENCLAW_CONFIG_PATH", "the path of OpenClaw's openclaw.json")
+    ] = None
     allow_plaintext_database: Annotated[bool, Setting("DAEMON_ALLOW_PLAINTEXT_DATABASE", "true or false")] = False
     database_url: Annotated[SecretStr, Setting("DATABASE_URL", DSN_MUST)]
     hook_token: Annotated[SecretStr, Setting("OPENCLAW_HOOK_TOKEN", _TOKEN)]
@@ -118,7 +119,6 @@ class DaemonSettings(Settings, frozen=True, kw_only=True):
     foreign_text: Annotated[bool, Setting("DAEMON_FOREIGN_TEXT", "on or off")] = True
     log_level: Annotated[LogLevel, Setting("DAEMON_LOG_LEVEL", LOG_LEVEL_MUST, lowered)] = "info"
     routes: Annotated[tuple[Route, ...], Setting("", _ROUTES, _tables)] = ()
-    notes: tuple[str, ...] = ()
     open_files: tuple[tuple[Path, str], ...] = ()  # OpenClaw's, and the command that closes each
 
     @classmethod
@@ -154,8 +154,3 @@ ENVIRONMENT_NAMES: Final = environment_names(DaemonSettings) | {SECRETS_FOLDER, 
 def load(config: Path | None = None, **overrides: Any) -> DaemonSettings:
     """Return the settings; overrides go by field name, and None is none; raises SettingsError."""
     return read(DaemonSettings, {"config": config, **overrides})
-
-
-def mistyped_names() -> list[str]:
-    """Say which variables of the environment are nearly a setting, and are therefore none."""
-    return mistyped(DaemonSettings, os.environ)

@@ -10,8 +10,9 @@ from typing import Final
 import psycopg
 
 from notifier.complaint import one_line
-from notifier.configuration import Settings, redacted
+from notifier.configuration import NOTES, label, redacted
 from notifier.echo import Echo
+from notifier.refusals import Found
 from sql.line import Connection, Line, connect
 from sql.migrate import SchemaTooOldError, latest, require_version
 
@@ -40,11 +41,17 @@ class Finding:
         return f"{'ok   ' if self.ok else 'WRONG'}  {self.what}: {self.said}"
 
 
-def settings_lines(settings: Settings) -> Iterator[str]:
-    """Give a line for each setting that has a value, a secret's being ***."""
-    shown = {name: text for name, text in redacted(settings).items() if text}
-    width = max(map(len, shown))
-    return (f"{name:{width}}  {text}" for name, text in shown.items())
+def settings_lines(found: Found) -> Iterator[str]:
+    """Give a line for each setting that has a value, a secret's being ***, with where it was found."""
+    origins = {label(found.cls, field): f"  ({origin})" for field, origin in found.origins.items()}
+    shown = {name: text for name, text in redacted(found.cls, found.right).items() if text}
+    width = max(map(len, shown), default=0)
+    return (f"{name:{width}}  {text}{origins.get(name.partition('[')[0], '')}" for name, text in shown.items())
+
+
+def settings_findings(found: Found) -> list[Finding]:
+    """Say what is wrong with the settings, and what of them is ignored."""
+    return [Finding("setting", line, ok=False) for line in dict.fromkeys((*found.wrong, *found.right.get(NOTES, ())))]
 
 
 async def examine_database(dsn: str, *, name: str) -> list[Finding]:

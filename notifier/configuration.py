@@ -13,7 +13,9 @@ from msgspec.structs import FieldInfo
 from notifier.secret import SecretStr
 
 SECRETS_FOLDER = "CREDENTIALS_DIRECTORY"
+CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a supervisor need not try again
 CONFIG = "config"
+NOTES: Final = "notes"
 _NEAR = 0.85  # of 1: a letter or two
 
 
@@ -64,12 +66,19 @@ class Table(msgspec.Struct, frozen=True):
         return value
 
     def __str__(self) -> str:
-        """Return all fields on a line."""
-        return " ".join(f"{field}={getattr(self, field)!r}" for field in self.__struct_fields__)
+        """Return the fields that are not as usual, on a line and as TOML has them."""
+        values = ((name, getattr(self, name), field.default) for name, field in fields_of(type(self)).items())
+        said = [f"{name}={_encoded(value)}" for name, value, usual in values if value != usual]
+        return " ".join(said) or "as usual"
 
 
-class Settings(Table, frozen=True):
-    """All that a person can set of a program, which is a subclass; read() makes them."""
+class Settings(Table, frozen=True, kw_only=True):
+    """All that a person can set of a program, which is a subclass; read() makes them.
+
+    `notes` say, each with its remedy, what was set and is ignored; every source may add some.
+    """
+
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def sources(cls) -> Sequence[Source]:
@@ -124,6 +133,13 @@ def mistyped(cls: type[Settings], environment: Mapping[str, str]) -> list[str]:
     return [f"{name} is no setting: did you mean {near[0]}?" for name, near in meant.items() if near]
 
 
+def mistyped_file(cls: type[Settings], name: str) -> str | None:
+    """Return what a file in a folder of secrets is to be called, where it is none of ours, but nearly."""
+    known = {one.lower() for one in environment_names(cls)}
+    near = [] if name in known else get_close_matches(name.lower(), known, n=1, cutoff=_NEAR)
+    return near[0] if near else None
+
+
 def toml_keys(cls: type[Settings]) -> dict[str, str]:
     """Return field names by TOML key: the environment name in lower case, less the program's own prefix."""
     prefix = cls.prefix
@@ -156,10 +172,16 @@ def holds_secret(annotation: Any) -> bool:
     return annotation is SecretStr or any(holds_secret(inner) for inner in get_args(annotation))
 
 
-def redacted(settings: Settings) -> dict[str, str]:
-    """Return every setting's text by the name that a person knows; a secret that is set reads ***."""
-    cls = type(settings)
-    return {label(cls, field): _shown(cls, field, getattr(settings, field)) for field in settings_of(cls)}
+def redacted(cls: type[Settings], values: Known) -> dict[str, str]:
+    """Return the text of each value by the name that a person knows, of a table by its number; a secret reads ***."""
+    report: dict[str, str] = {}
+    for field in settings_of(cls):
+        name, value = label(cls, field), values.get(field)
+        if value and table_of(fields_of(cls)[field]):
+            report |= {f"{name}[{number}]": str(table) for number, table in enumerate(value)}
+        else:
+            report[name] = _shown(cls, field, value)
+    return report
 
 
 def _shown(cls: type[Settings], field: str, value: Any) -> str:
@@ -168,3 +190,7 @@ def _shown(cls: type[Settings], field: str, value: Any) -> str:
     if holds_secret(fields_of(cls)[field].type):
         return "***"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _encoded(value: Any) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()

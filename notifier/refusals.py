@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -10,6 +11,7 @@ from msgspec.structs import FieldInfo
 
 from notifier.configuration import (
     NO_SETTING,
+    NOTES,
     Known,
     Settings,
     SettingsError,
@@ -42,23 +44,49 @@ class _Place(NamedTuple):
 
 
 _TOP: Final = _Place()
+_GIVEN: Final = "the command line"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of a program's settings, right or not.
+
+    `right` are those that can be used, defaults among them, and `origins` where each was found that is no default,
+    by field name; `wrong` has a line for each mistake.
+    """
+
+    cls: type[Settings]
+    right: Known
+    origins: Mapping[str, str]
+    wrong: tuple[str, ...]
 
 
 def read(cls: type[_Settings], given: Mapping[str, Any]) -> _Settings:
     """Return the settings, those given by field name being the strongest; raises SettingsError."""
+    found = examine(cls, given)
+    if found.wrong:
+        raise SettingsError(*found.wrong)
+    return cls(**found.right)
+
+
+def examine(cls: type[Settings], given: Mapping[str, Any]) -> Found:
+    """Return what can be used of the settings, and what is wrong with the rest."""
     values = {field: value for field, value in given.items() if is_set(value)}
+    origins = dict.fromkeys(values, _GIVEN)
+    unread: list[str] = []
+    notes: list[str] = []
     for source in cls.sources():
-        values = {**source(values), **values}
-    wrong: list[str] = []
-    with _gathered(wrong):
-        return _made(cls, values)
-    raise SettingsError(*dict.fromkeys([*wrong, *_notes(cls, values)]))
-
-
-def _notes(cls: type[Settings], values: Known) -> Iterable[str]:
-    """Return why a weaker source was passed over: where a value is missing, its file may have been broken."""
-    is_missing = any(field.required and name not in values for name, field in fields_of(cls).items())
-    return values.get("notes", ()) if is_missing else ()
+        with _gathered(unread):
+            found = source(values)
+            notes += found.pop(NOTES, ())
+            added = {field: value for field, value in found.items() if field not in values}
+            values |= added
+            origins |= dict.fromkeys(added, str(source))
+    right, wrong = _checked(cls, {**values, NOTES: tuple(dict.fromkeys(notes))}, _TOP)
+    if any(field.required and name not in values for name, field in fields_of(cls).items()):
+        wrong += notes  # what is missing may have been passed over
+    # or it stands in what could not be read: then that alone is told
+    return Found(cls, right, origins, tuple(dict.fromkeys(unread or wrong)))
 
 
 @contextmanager
@@ -70,10 +98,18 @@ def _gathered(wrong: list[str]) -> Iterator[None]:
         wrong += error.lines
 
 
-def _made(cls: type[_Table], values: Any, place: _Place = _TOP) -> _Table:
-    """Make the settings, or a table in one of them, of what was given; raises SettingsError with every mistake."""
+def _made(cls: type[_Table], values: Any, place: _Place) -> _Table:
+    """Make a table in one of the settings of what was given; raises SettingsError with every mistake."""
     if not isinstance(values, dict):
         raise place.wrong()
+    right, wrong = _checked(cls, values, place)
+    if wrong:
+        raise SettingsError(*wrong)
+    return cls(**right)
+
+
+def _checked(cls: type[Table], values: Known, place: _Place) -> tuple[dict[str, Any], list[str]]:
+    """Return the values that are right, by field name, and every mistake."""
     fields = fields_of(cls).values()
     right: dict[str, Any] = {}
     wrong: list[str] = []
@@ -82,9 +118,7 @@ def _made(cls: type[_Table], values: Any, place: _Place = _TOP) -> _Table:
             right[field.name] = _value(cls, field, values, right, place)
     ours = {key for field in fields for key in (field.name, field.encode_name)}
     wrong += [_unknown(cls, key, place) for key in values if key not in ours]
-    if wrong:
-        raise SettingsError(*wrong)
-    return cls(**right)
+    return right, wrong
 
 
 def _value(cls: type[Table], field: FieldInfo, values: Known, right: Known, place: _Place) -> Any:

@@ -4,12 +4,13 @@ import errno
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from notifier.configuration import (
     CONFIG,
+    NOTES,
     SECRETS_FOLDER,
     Settings,
     SettingsError,
@@ -19,6 +20,8 @@ from notifier.configuration import (
     holds_secret,
     is_set,
     label,
+    mistyped,
+    mistyped_file,
     toml_keys,
 )
 from notifier.secrecy import OpenSecretError, is_open, read_secret, refuse_open_folder, remedy
@@ -34,9 +37,13 @@ class Texts:
         self._cls = cls
         self._texts = texts
 
+    def __str__(self) -> str:
+        """Name the source."""
+        return "the environment"
+
     def __call__(self, _stronger: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the texts that are set, by field."""
-        return dict(by_field(self._cls, self._texts))
+        """Return the texts that are set, by field, and which are nearly a setting's and therefore none."""
+        return {**by_field(self._cls, self._texts), NOTES: mistyped(self._cls, self._texts)}
 
 
 class SecretsFolder:
@@ -47,6 +54,10 @@ class SecretsFolder:
         self._cls = cls
         self._folder = folder
 
+    def __str__(self) -> str:
+        """Name the folder."""
+        return str(self._folder)
+
     def __call__(self, _stronger: Mapping[str, Any]) -> dict[str, Any]:
         """Return the files' texts by field; raises SettingsError for one that cannot be read or that others can."""
         if not self._folder:
@@ -55,7 +66,61 @@ class SecretsFolder:
         folder = Path(self._folder)
         refuse_open_folder(folder)
         names = sorted(environment_names(self._cls))
-        return dict(by_field(self._cls, {name: _secret(folder / name.lower()) for name in names}))
+        found = by_field(self._cls, {name: _secret(folder / name.lower()) for name in names})
+        return {**found, NOTES: self._strays(folder)}
+
+    def _strays(self, folder: Path) -> list[str]:
+        try:
+            meant = {path: mistyped_file(self._cls, path.name) for path in sorted(folder.iterdir())}
+        except FileNotFoundError:
+            return [f"{SECRETS_FOLDER}: there is no folder {folder}: make it, or correct its name"]
+        except OSError:  # one that may not be listed, such as systemd's for another user
+            return []
+        # where case makes no difference, a name in capitals is the right one's
+        wrong = {path: name for path, name in meant.items() if name and not is_there(folder / name)}
+        return [f"{path} is no setting: did you mean {name}?" for path, name in wrong.items()]
+
+
+class InstalledSecrets:
+    """The secrets of an installed service, read only for what is required and not set by anything stronger."""
+
+    def __init__(self, cls: type[Settings], folders: Sequence[Path]) -> None:
+        """Take where a service's secrets may lie, first this user's own."""
+        self._cls = cls
+        self._folders = folders
+        self._folder: Path | None = None
+
+    def __str__(self) -> str:
+        """Name the folder that was read."""
+        return f"{self._folder}, the service's"
+
+    def __call__(self, stronger: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the first folder that has what is missing holds; raises SettingsError."""
+        missing = {name for name, field in fields_of(self._cls).items() if field.required} - stronger.keys()
+        notes: list[str] = []
+        for folder in filter(is_there, self._folders if missing else ()):
+            found = self._read(folder, stronger, missing)
+            notes += found.pop(NOTES)
+            if missing & found.keys():
+                self._folder = folder
+                return {**found, NOTES: notes}
+        return {NOTES: notes}
+
+    def _read(self, folder: Path, stronger: Mapping[str, Any], missing: Collection[str]) -> dict[str, Any]:
+        try:
+            return SecretsFolder(self._cls, str(folder))(stronger)
+        except OpenSecretError:
+            raise  # it has a remedy of its own
+        except SettingsError:
+            pass
+        names = [label(self._cls, field) for field in fields_of(self._cls) if field in missing]
+        raise SettingsError(
+            *(
+                f"{name} is not set, and the secrets in {folder} are not for this user: "
+                f"put it into {self._folders[0] / name.lower()} (mode 0600)"
+                for name in names
+            )
+        )
 
 
 class TomlFile:
@@ -65,12 +130,18 @@ class TomlFile:
         """Take the usual places, the strongest first; only one file is read."""
         self._cls = cls
         self._places = places
+        self._path: Path | None = None
+
+    def __str__(self) -> str:
+        """Name the file that was read."""
+        return str(self._path)
 
     def __call__(self, stronger: Mapping[str, Any]) -> dict[str, Any]:
         """Return the file's values by field, and the file as config; raises SettingsError."""
         named = stronger.get(CONFIG)
         for path in [at_home(Path(named))] if named else map(at_home, self._places):
-            if named or _is_there(path):
+            if named or is_there(path):
+                self._path = path
                 return {**self._values(path), CONFIG: path}
         return {}
 
@@ -110,8 +181,8 @@ def why(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
-def _is_there(path: Path) -> bool:
-    # What is there but closed to us counts: to pass over it in silence would run on other settings.
+def is_there(path: Path) -> bool:
+    """Tell whether something is there; what is closed to us counts, for to pass over it would be silent."""
     try:
         path.stat()
     except OSError as error:

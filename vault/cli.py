@@ -14,7 +14,7 @@ import structlog
 
 from notifier.ages import say_age
 from notifier.complaint import one_line
-from notifier.configuration import SettingsError
+from notifier.configuration import CONFIGURATION, SettingsError
 from notifier.logs import open_logs
 from sql import migrate
 from sql.connecting import explain
@@ -33,7 +33,6 @@ from vault.serve import ListenError, fast_loop, serve
 from vault.up import UpError
 
 PORT_MAX: Final = 65_535
-CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a supervisor need not try again
 MISTAKES = (
     SettingsError,
     SchemaTooOldError,
@@ -176,7 +175,7 @@ def _serve(args: argparse.Namespace) -> int:
         try:
             chosen = settings.load(args.config, host=args.host, port=args.port)
             with open_logs(level=chosen.log_level), asyncio.Runner(loop_factory=fast_loop()) as runner:
-                for note in settings.mistyped_names():
+                for note in chosen.notes:
                     structlog.get_logger().warning("setting_ignored", note=note)
                 runner.run(serve(chosen))
         except (SettingsError, SchemaTooOldError, ListenError) as error:
@@ -192,8 +191,7 @@ def _migrate(args: argparse.Namespace) -> int:
     if args.print:
         print(migrate.script(keep_anon=args.keep_anon), end="")
         return 0
-    # verifies nothing, so it does not ask for the webhook's secret
-    chosen = settings.load(args.config, composio_webhook_secrets="unused")
+    chosen = settings.load_database(args.config)
     done = migrate.migrate(chosen.database_url.get_secret_value(), keep_anon=args.keep_anon)
     facts = {None: "was: no schema of ours", done.after: "up to date already"}
     before = facts.get(done.before, f"was: version {done.before}")

@@ -2,26 +2,22 @@
 
 import argparse
 import asyncio
-import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import psycopg
 
 from notifier.ages import say_age
-from notifier.checkup import Finding, examine_database, settings_lines
+from notifier.checkup import Finding, examine_database, settings_findings, settings_lines
 from notifier.complaint import one_line
-from notifier.configuration import SettingsError
+from notifier.configuration import CONFIGURATION
 from sql import dead_letters
 from sql.housekeeping import find_unserved
 from sql.learnings import NoRecorderError, require_recorder
 from sql.migrate import SchemaTooOldError
 from sql.session import Session
 from vault import old_receiver, settings
-from vault.settings import VaultSettings
 from vault.spool_folder import find_fault
 from vault.unserved import AFTER_S, remedy
 
@@ -42,33 +38,15 @@ def add_doctor(command: argparse.ArgumentParser) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    chosen, wrong = _settings(args.config)
-    for line in settings_lines(chosen):
+    found = settings.look(args.config)
+    for line in settings_lines(found):
         print(line)
-    findings = [
-        *(Finding("setting", line, ok=False) for line in (*wrong, *settings.mistyped_names())),
-        *_spool(chosen.spool_dir),
-        *asyncio.run(_examine(chosen.database_url.get_secret_value(), args.old_url)),
-    ]
+    findings = [*settings_findings(found), *_spool(found.right.get("spool_dir"))]
+    if "database_url" in found.right:
+        findings += asyncio.run(_examine(found.right["database_url"].get_secret_value(), args.old_url))
     for finding in findings:
         print(finding)
-    return os.EX_CONFIG if wrong else int(not all(finding.ok for finding in findings))
-
-
-def _settings(config: Path | None) -> tuple[VaultSettings, Sequence[str]]:
-    """Return the settings, without the webhook's secret and with what is wrong of it where that is all.
-
-    Raises SettingsError.
-    """
-    try:
-        return settings.load(config), ()
-    except SettingsError as error:
-        wrong = error
-    try:
-        chosen = settings.load(config, composio_webhook_secrets="unused")
-    except SettingsError:
-        raise wrong from None
-    return msgspec.structs.replace(chosen, composio_webhook_secrets=()), wrong.lines
+    return CONFIGURATION if found.wrong else int(not all(finding.ok for finding in findings))
 
 
 def _spool(folder: Path | None) -> list[Finding]:

@@ -69,8 +69,7 @@ class Desk:
 @contextlib.contextmanager
 def _opened(args: argparse.Namespace) -> Iterator[Desk]:
     """Connect for the length of a command. Raises SchemaTooOldError and psycopg.Error."""
-    # verifies nothing, so it does not ask for the webhook's secret
-    chosen = settings.load(args.config, composio_webhook_secrets="unused")
+    chosen = settings.load_database(args.config)
     session = Session(chosen.database_url.get_secret_value(), name="agent-vault jobs", deadline_s=ANSWER_S)
     with asyncio.Runner() as loop:
         try:

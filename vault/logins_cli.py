@@ -64,7 +64,7 @@ def _queue(text: str) -> str:
 
 def _dsn(args: argparse.Namespace) -> str:
     # verifies nothing, so it does not ask for the webhook's secret
-    return settings.load(args.config, composio_webhook_secrets="unused").database_url.get_secret_value()
+    return settings.load_database(args.config).database_url.get_secret_value()
 
 
 def _grant_daemon(args: argparse.Namespace) -> int:

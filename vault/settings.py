@@ -15,11 +15,10 @@ from notifier.configuration import (
     Source,
     Table,
     environment_names,
-    mistyped,
 )
-from notifier.refusals import read
+from notifier.refusals import Found, examine, read
 from notifier.secret import SecretStr
-from notifier.sources import SecretsFolder, Texts, TomlFile, at_home
+from notifier.sources import InstalledSecrets, SecretsFolder, Texts, TomlFile, at_home
 from notifier.values import (
     DSN_MUST,
     LOG_LEVEL_MUST,
@@ -35,6 +34,7 @@ from notifier.values import (
 from vault.cors import ORIGINS_MUST, check_origin
 
 _PLACES: Final = (Path("/etc/agent-vault/vault.toml"), Path("~/.config/agent-vault/vault.toml"))
+_SECRETS: Final = (Path("~/.config/agent-vault/secrets"), Path("/etc/agent-vault/secrets"))
 _JSONB_BYTES: Final = 268_435_455  # Postgres keeps no longer object as jsonb
 
 _SIGNING: Final = (
@@ -141,6 +141,15 @@ class VaultSettings(Settings, frozen=True, kw_only=True):
         )
 
 
+class PersonsSettings(VaultSettings, frozen=True):
+    """The vault's settings as a shell has them that is not the service's: its folder of secrets is the last source."""
+
+    @classmethod
+    def sources(cls) -> Sequence[Source]:
+        """Return the vault's sources, and the installed service's secrets after them."""
+        return (*super().sources(), InstalledSecrets(cls, [at_home(folder) for folder in _SECRETS]))
+
+
 ENVIRONMENT_NAMES: Final = environment_names(VaultSettings) | {SECRETS_FOLDER}
 
 
@@ -149,6 +158,11 @@ def load(config: Path | None = None, **overrides: Any) -> VaultSettings:
     return read(VaultSettings, {"config": config, **overrides})
 
 
-def mistyped_names() -> list[str]:
-    """Say which variables of the environment are nearly a setting, and are therefore none."""
-    return mistyped(VaultSettings, os.environ)
+def load_database(config: Path | None = None) -> VaultSettings:
+    """Return the settings of a person's command, which needs no webhook's secret; raises SettingsError."""
+    return read(PersonsSettings, {"config": config, "composio_webhook_secrets": "unused"})
+
+
+def look(config: Path | None = None) -> Found:
+    """Return what there is of the settings, right or not."""
+    return examine(PersonsSettings, {"config": config})

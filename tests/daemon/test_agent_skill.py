@@ -116,13 +116,12 @@ def test_another_state_folder_and_a_workspace(home: Path, monkeypatch: pytest.Mo
 def test_a_dry_run_prints_the_page_and_changes_nothing(
     page: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What would be written is shown whole, also where OpenClaw never ran."""
-    (home / ".openclaw").rmdir()
+    """What would be written is shown whole."""
     assert 0 == install("--dry-run")
     said = capsys.readouterr().out
     assert f"write {page} (mode 0644):\n{page_text()}" in said
     assert f"the skill agent-vault would be installed: {page}" in said
-    assert ["venv"] == [path.name for path in home.iterdir()]
+    assert [] == list((home / ".openclaw").iterdir())
 
 
 def test_an_older_one_is_replaced(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,8 +181,9 @@ def test_a_program_that_is_found_needs_no_remedy(
 def test_a_place_that_openclaw_never_made_is_refused(home: Path) -> None:
     """A skill that nobody reads would look installed."""
     (home / ".openclaw").rmdir()
-    with pytest.raises(ServiceError, match=f"there is no folder {home}/.openclaw: start OpenClaw once"):
-        install()
+    for words in ((), ("--dry-run",)):
+        with pytest.raises(ServiceError, match=f"there is no folder {home}/.openclaw: start OpenClaw once"):
+            install(*words)
     with pytest.raises(ServiceError, match=f"there is no workspace {home}/wrok: give the path that the agent has"):
         install("--workspace", f"{home}/wrok")
 

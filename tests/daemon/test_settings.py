@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import json5
+import msgspec
 import pytest
 
-from daemon.settings import ENVIRONMENT_NAMES, DaemonSettings, load, mistyped_names
+from daemon.settings import ENVIRONMENT_NAMES, DaemonSettings, load
 from notifier.configuration import SettingsError, fields_of, redacted, settings_of
 
 DSN = "postgresql://user:canary-dsn@localhost:5432/database"
@@ -143,11 +144,12 @@ def test_the_vaults_queues(home: Path) -> None:
     assert 'queues = "default,mail"' in refusal()
 
 
+@pytest.mark.usefixtures("token")
 def test_mistyped_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that is nearly a setting is told with the setting, and other programs' are none of ours."""
     for name in ("DAEMON_QUEUE", "DAEMON_NAME", "DAEMON_PID", "VAULT_PROT"):
         monkeypatch.setenv(name, "canary")
-    assert ["DAEMON_QUEUE is no setting: did you mean DAEMON_QUEUES?"] == mistyped_names()
+    assert ("DAEMON_QUEUE is no setting: did you mean DAEMON_QUEUES?",) == load().notes
 
 
 def test_unknown_key(home: Path) -> None:
@@ -176,6 +178,51 @@ def test_files_of_openclaw_elsewhere(home: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("OPENCLAW_ENV_FILE", "~/env")
     monkeypatch.setenv("OPENCLAW_CONFIG_PATH", str(home / "json"))
     assert ("elsewhere", "there") == (load().name, hook_token())
+
+
+def test_openclaws_state_elsewhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenClaw's own variable moves both files, also from the daemon's file; a file that is named is stronger."""
+    state = home / "state"
+    state.mkdir()
+    (state / ".env").write_text("DAEMON_NAME=elsewhere")
+    (state / "openclaw.json").write_text('{"hooks": {"token": "there"}}')
+    path = toml(home, f'openclaw_state_dir = "{state}"')
+    assert ("elsewhere", "there", ()) == (load().name, hook_token(), load().notes)
+    path.unlink()
+    monkeypatch.setenv("OPENCLAW_STATE_DIR", "~/state")
+    assert ("elsewhere", "there") == (load().name, hook_token())
+    (home / "json").write_text('{"hooks": {"token": "named"}}')
+    monkeypatch.setenv("OPENCLAW_CONFIG_PATH", "~/json")
+    assert ("elsewhere", "named") == (load().name, hook_token())
+
+
+@pytest.mark.usefixtures("token")
+@pytest.mark.parametrize("name", ["OPENCLAW_STATE_DIR", "OPENCLAW_ENV_FILE", "OPENCLAW_CONFIG_PATH"])
+def test_a_named_place_of_openclaws_that_is_not_there(home: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It is noted; the usual ones may be missing."""
+    assert () == load().notes
+    monkeypatch.setenv(name, str(home / "none"))
+    assert (f"{name}: there is no {home}/none: correct it, or leave it out",) == load().notes
+
+
+@pytest.mark.usefixtures("token")
+def test_stray_files_among_the_secrets(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is nearly a secret's is noted, also beside what is missing, and so is a folder that is not there."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(home / "secrets"))
+    folder = home / "secrets"
+    assert (f"CREDENTIALS_DIRECTORY: there is no folder {folder}: make it, or correct its name",) == load().notes
+    folder.mkdir(mode=0o700)
+    for name in ("databse_url", "composio_webhook_secret", "OPENCLAW_HOOK_TOKEN", "notes.txt"):
+        (folder / name).write_text("canary")
+        (folder / name).chmod(0o600)
+    told = (
+        f"{folder}/OPENCLAW_HOOK_TOKEN is no setting: did you mean openclaw_hook_token?",
+        f"{folder}/databse_url is no setting: did you mean database_url?",
+    )
+    assert told == load().notes
+    monkeypatch.delenv("DATABASE_URL")
+    missing, *notes = refusal().splitlines()
+    assert (True, told) == (missing.startswith("DATABASE_URL is not set"), tuple(notes))
 
 
 def test_older_name_is_noted(home: Path) -> None:
@@ -376,7 +423,7 @@ def test_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str, exp
 def test_no_secret_shows() -> None:
     """Neither repr, str nor the redacted report has a secret."""
     loaded = load()
-    report = redacted(loaded)
+    report = redacted(DaemonSettings, msgspec.structs.asdict(loaded))
     for text in (repr(loaded), str(loaded), str(report)):
         assert "canary" not in text
     assert ("***", "***", "default") == (
@@ -388,8 +435,9 @@ def test_environment_names() -> None:
     """The list has every variable that is read; only what is noted is not for a person to set."""
     assert {
         "DATABASE_URL", "OPENCLAW_HOOK_TOKEN", "OPENCLAW_GATEWAY_TOKEN", "GATEWAY_HTTP_URL", "OPENCLAW_ENV_FILE",
-        "OPENCLAW_CONFIG_PATH", "CREDENTIALS_DIRECTORY", "DAEMON_CONFIG", "DAEMON_HOOKS_PATH", "DAEMON_NAME",
-        "DAEMON_ALLOW_REMOTE_GATEWAY", "DAEMON_QUEUES", "DAEMON_CONCURRENCY", "DAEMON_LEASE_S", "DAEMON_POLL_S",
+        "OPENCLAW_STATE_DIR", "OPENCLAW_CONFIG_PATH", "CREDENTIALS_DIRECTORY", "DAEMON_CONFIG", "DAEMON_HOOKS_PATH",
+        "DAEMON_NAME", "DAEMON_ALLOW_REMOTE_GATEWAY", "DAEMON_QUEUES", "DAEMON_CONCURRENCY", "DAEMON_LEASE_S",
+        "DAEMON_POLL_S",
         "DAEMON_PULSE_S", "DAEMON_RENEW_S", "DAEMON_LOG_LEVEL", "DAEMON_PACING", "DAEMON_GATEWAY_SLOTS",
         "DAEMON_GATEWAY_WINDOW_S", "DAEMON_AGENT_RUNS", "DAEMON_FOREIGN_TEXT", "DAEMON_ALLOW_PLAINTEXT_DATABASE",
     } == ENVIRONMENT_NAMES  # fmt: skip

@@ -33,6 +33,12 @@ def line(done: subprocess.CompletedProcess[str], what: str) -> str:
     return found
 
 
+def settings_told(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return how each line on a setting that is wrong begins."""
+    found = [one.partition("  setting: ")[2] for one in done.stdout.splitlines()]
+    return [one.partition(":")[0] for one in found if one]
+
+
 async def examine(run: Run, dsn: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the vault's doctor while this event loop answers."""
     return await asyncio.to_thread(run, "doctor", *words, DATABASE_URL=dsn, COMPOSIO_WEBHOOK_SECRET=SECRET)
@@ -84,17 +90,15 @@ async def test_a_mistyped_variable(run: Run, dsn: str, tmp_path: Path) -> None:
 
 
 async def test_a_missing_secret_hides_nothing_else(run: Run, dsn: str) -> None:
-    """It is told as a wrong setting, and the database is looked at all the same; another mistake alone is told."""
+    """It is told as a wrong setting, and the database is looked at all the same."""
     done = await asyncio.to_thread(run, "doctor", DATABASE_URL=dsn)
     assert 78 == done.returncode
     assert "COMPOSIO_WEBHOOK_SECRET is not set" in line(done, "setting")
     assert f"ok     schema: version {latest()}" == line(done, "schema")
     assert "COMPOSIO_WEBHOOK_SECRET  ***" not in " ".join(done.stdout.split())
     nothing = await asyncio.to_thread(run, "doctor")
-    assert (78, "") == (nothing.returncode, nothing.stdout)
-    assert ["DATABASE_URL is not set", "COMPOSIO_WEBHOOK_SECRET is not set"] == [
-        one.removeprefix("agent-vault: ").partition(":")[0] for one in nothing.stderr.splitlines()
-    ]
+    assert (78, "") == (nothing.returncode, nothing.stderr)
+    assert ["DATABASE_URL is not set", "COMPOSIO_WEBHOOK_SECRET is not set"] == settings_told(nothing)
 
 
 async def test_the_spools_folder(run: Run, dsn: str, tmp_path: Path) -> None:
@@ -235,22 +239,93 @@ async def check_daemon(home: Path, env: dict[str, str]) -> subprocess.CompletedP
     return await asyncio.to_thread(subprocess.run, command, env=named, check=False, capture_output=True, text=True)
 
 
+def set_up(home: Path) -> tuple[Path, Path]:
+    """Put the skill where OpenClaw reads it, and the program where OpenClaw looks; returns both."""
+    skill, program = home / ".openclaw/skills/agent-vault/SKILL.md", home / ".local/bin/agent-daemon"
+    for file in (skill, program):
+        file.parent.mkdir(parents=True)
+        file.touch(mode=0o755)
+    return skill, program
+
+
+def keep_secret(home: Path, name: str, value: str) -> Path:
+    """Put a secret into the folder of the user's own service, which is returned."""
+    folder = home / ".config/agent-vault/secrets"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    (folder / name).write_text(f"{value}\n")
+    (folder / name).chmod(0o600)
+    return folder
+
+
 async def test_the_daemons_doctor(dsn: str, tmp_path: Path) -> None:
     """It asks the gateway without waking anyone, and looks for the skill and at OpenClaw's files."""
-    file = tmp_path / ".openclaw/skills/agent-vault/SKILL.md"
-    file.parent.mkdir(parents=True)
-    file.touch()
+    file, program = set_up(tmp_path)
     async with gateway() as fake:
         env = environment(dsn, fake.url)
         well = await check_daemon(tmp_path, env)
         assert (0, []) == (well.returncode, fake.wakes), well.stdout + well.stderr
         assert f"ok     gateway: {fake.url} takes wakes with this hook token" == line(well, "gateway")
+        program.rename(tmp_path / "agent-daemon")
+        hidden = await check_daemon(tmp_path, env)
         file.unlink()
         (tmp_path / ".openclaw/.env").write_text("X=y\n")
         (tmp_path / ".openclaw/.env").chmod(0o644)
         ill = await check_daemon(tmp_path, {**env, "OPENCLAW_HOOK_TOKEN": "canary"})
-    assert 1 == ill.returncode
+    assert (1, 1) == (hidden.returncode, ill.returncode)
+    assert f"WRONG  skill: OpenClaw hides {file}, since agent-daemon is not where" in line(hidden, "skill")
     assert "hooks token refused by" in line(ill, "gateway")
     assert "run agent-daemon install-skill" in line(ill, "skill")
     assert f"chmod 600 {tmp_path}/.openclaw/.env" in line(ill, "file")
     assert "canary" not in ill.stdout + ill.stderr
+
+
+async def test_the_installed_services_secrets(run: Run, dsn: str, tmp_path: Path) -> None:
+    """Both doctors, and the vault's commands for a person, find them where nothing else says which database."""
+    set_up(tmp_path)
+    folder = keep_secret(tmp_path, "database_url", dsn)
+    async with gateway() as fake:
+        env = {key: value for key, value in environment(dsn, fake.url).items() if key != "DATABASE_URL"}
+        done = await check_daemon(tmp_path, env)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    place = f"***  ({folder}, the service's)"
+    assert [place] == [one.partition("  ")[2].strip() for one in done.stdout.splitlines() if "DATABASE_URL" in one]
+    for command in (("doctor",), ("jobs",), ("migrate",), ("grant", "daemon", "a b", "default")):
+        assert "DATABASE_URL is not set" not in run(*command, COMPOSIO_WEBHOOK_SECRET=SECRET).stderr
+    assert 0 == run("jobs").returncode
+    done = run("doctor", COMPOSIO_WEBHOOK_SECRET=SECRET)
+    assert (0, True) == (done.returncode, place in done.stdout)
+    (folder / "database_url").rename(folder / "databse_url")
+    done = await check_daemon(tmp_path, env)
+    assert f"WRONG  setting: {folder}/databse_url is no setting: did you mean database_url?" in done.stdout
+
+
+async def test_what_is_missing_hides_nothing_else(dsn: str, tmp_path: Path) -> None:
+    """Without one secret the daemon's doctor looks at all that does not need it, and ends with 78."""
+    done = await check_daemon(tmp_path, {"DATABASE_URL": dsn})
+    assert (78, "") == (done.returncode, done.stderr)
+    assert "OPENCLAW_HOOK_TOKEN is not set" in line(done, "setting")
+    assert f"ok     schema: version {latest()}" == line(done, "schema")
+    assert "WRONG  gateway: not asked: mend the settings first" == line(done, "gateway")
+    async with gateway() as fake:
+        env = environment(dsn, fake.url)
+        done = await check_daemon(tmp_path, {**env, "DATABASE_URL": "", "DAEMON_LEASE_S": "canary"})
+    assert 78 == done.returncode
+    assert ["DATABASE_URL is not set", "DAEMON_LEASE_S is wrong"] == settings_told(done)
+    assert "takes wakes with this hook token" in line(done, "gateway")
+
+
+async def test_routes_are_shown_as_they_are_written(dsn: str, tmp_path: Path) -> None:
+    """One a line, with what it says; a broken file is told, and what stands elsewhere counts."""
+    config = tmp_path / "daemon.toml"
+    config.write_text('[[routes]]\ntype = "GMAIL_*"\nagentId = "mail"\n[[routes]]\ntype = "X"\naction = "drop"\n')
+    env = {"DATABASE_URL": dsn, "DAEMON_CONFIG": str(config)}
+    done = await check_daemon(tmp_path, env)
+    assert [f'type="GMAIL_*" agent_id="mail"  ({config})', f'type="X" action="drop"  ({config})'] == [
+        one.partition("  ")[2].strip() for one in done.stdout.splitlines() if one.startswith("routes[")
+    ]
+    config.write_text("[[routes]")
+    done = await check_daemon(tmp_path, env)
+    assert 78 == done.returncode
+    assert f"DAEMON_CONFIG: {config} is not valid toml" in line(done, "setting")
+    assert "reached in" in line(done, "database")

@@ -12,7 +12,7 @@ import aiohttp
 import letters
 import psycopg
 import pytest
-from daemons import counts, daemon, idle, insert, row
+from daemons import counts, daemon, environment, idle, insert, row
 from deliveries import KEY, SECRET, WEBHOOK, sample
 from gateways import FakeGateway, gateway
 from programs import run as run_program
@@ -135,6 +135,33 @@ async def test_a_daemon_that_is_set_up_for_another_is_told(
         assert expected in lost["error"]
         assert 0 == await program.stop()
     assert [] == [line for line in program.events if line["event"] == "job_claimed"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ({}, "ok     login: it may be {name}, and deliver from mail"),
+        ({"name": "mini"}, 'WRONG  login: the login "{name}" is that of one daemon: set DAEMON_NAME to {name}'),
+        (
+            {"queues": "default"},
+            'WRONG  login: the login "{name}" has the queue(s) mail alone: set DAEMON_QUEUES to these',
+        ),
+    ],
+)
+def test_doctor_says_whose_the_login_is(
+    granted: str, name: str, tmp_path: Path, setting: dict[str, str], expected: str
+) -> None:
+    """Before a daemon is started in vain."""
+    env = environment(granted, "http://127.0.0.1:1", **{"name": name, "queues": "mail", **setting})
+    done = subprocess.run(
+        [sys.executable, "-m", "daemon", "doctor"],
+        env={"HOME": str(tmp_path), **env},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    (said,) = [line for line in done.stdout.splitlines() if "  login: " in line]
+    assert said.startswith(expected.format(name=name))
 
 
 async def test_a_revoked_daemon_loses_what_it_had(
