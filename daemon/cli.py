@@ -20,21 +20,26 @@ from daemon.service import ServiceError
 from notifier.complaint import one_line
 from notifier.configuration import CONFIGURATION, SettingsError
 from notifier.logs import open_logs
+from notifier.streams import standard_streams
 from sql.migrate import SchemaTooOldError
 from sql.version import __version__
 
 
 def main() -> None:
     """Run the command and exit; a person's mistake is told in a line."""
+    with standard_streams("agent-daemon"):
+        _main()
+
+
+def _main() -> None:
     args = parser().parse_args()
     verb: Callable[[argparse.Namespace], int] = args.verb
     try:
         sys.exit(verb(args))
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # who read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except BrokenPipeError:
+        raise  # of our output, whose reader has gone
     except (SettingsError, ServiceError, SchemaTooOldError, psycopg.Error, OSError) as error:
         for line in (one_line(error) if isinstance(error, psycopg.Error) else str(error)).splitlines():
             print(f"agent-daemon: {line}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from notifier.ages import say_age
 from notifier.complaint import one_line
 from notifier.configuration import CONFIGURATION, SettingsError
 from notifier.logs import open_logs
+from notifier.streams import standard_streams
 from sql import migrate
 from sql.connecting import explain
 from sql.logins import LoginError
@@ -74,15 +74,19 @@ REMEDIES: Final[tuple[tuple[type[Exception], str, str], ...]] = (  # by an error
 
 def main() -> None:
     """Run the command and exit; a person's mistake is told in a line."""
+    with standard_streams("agent-vault"):
+        _main()
+
+
+def _main() -> None:
     args = parser().parse_args()
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         sys.exit(run(args))
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # who read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except BrokenPipeError:
+        raise  # of our output, whose reader has gone
     except MISTAKES as error:
         sys.exit(complain(error))
 
