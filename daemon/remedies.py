@@ -16,6 +16,11 @@ _REMEDIES = {
     429: "too many refused hooks tokens at {url} (429): "
     "set OPENCLAW_HOOK_TOKEN to hooks.token in openclaw.json, in every client of this gateway",
 }
+# it took the connection and the request
+_HANGS = (
+    "no answer from {url} in time: the gateway runs and hangs, or has too much to do; look into its log, "
+    "or start it anew (openclaw gateway restart)"
+)
 _ROUTE = (
     "route refused by {url} ({status}, {detail}): correct [[routes]] in the daemon's TOML file, or openclaw.json; "
     "agent-daemon routes TYPE shows what is sent"
@@ -27,6 +32,9 @@ _UNEXPECTED = (
 
 def remedy(answer: Answer, url: str, hooks_path: str) -> str:
     """Say in one line what a person changes to make deliveries flow again."""
-    is_route = answer.verdict is Verdict.ROUTE_REFUSED
-    template = _ROUTE if is_route else _REMEDIES.get(answer.status, _UNEXPECTED)
+    template = _REMEDIES.get(answer.status, _UNEXPECTED)
+    if answer.verdict is Verdict.ROUTE_REFUSED:
+        template = _ROUTE
+    elif answer.status is None and answer.detail == TimeoutError.__name__:
+        template = _HANGS
     return template.format(url=url, path=hooks_path, status=answer.status, detail=answer.detail)

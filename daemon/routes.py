@@ -13,7 +13,8 @@ from daemon.openclaw_session import MAIN, agent_of, canonical_key
 from daemon.templates import PLACEHOLDERS, check_template
 from notifier.configuration import Known, Setting, Table, fields_of
 
-HANDLE_WITHIN_S = 900.0
+HANDLE_WITHIN_S: Final = 900.0
+HEARTBEAT_S: Final = 7200.0  # twice what OpenClaw's heartbeat takes at most unless it is told otherwise
 
 _FITS: Final = {
     "wake": {"mode", "agent_id", "session_key", "complete_when", "handle_within_s"},
@@ -52,7 +53,7 @@ _Line = Annotated[str, Meta(min_length=1, max_length=256)]
 _AgentId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]
 _Message = Annotated[str, Meta(max_length=10_000, pattern=r"\S")]
 _Timeout = Annotated[int, Meta(ge=1, le=86_400), Setting("", "a whole number of seconds from 1 to 86400", _whole)]
-_Span = Annotated[float, Meta(ge=60, le=86_400), Setting("", "a number of seconds from 60 to 86400")]
+_Span = Annotated[Annotated[float, Meta(ge=60, le=86_400)] | None, Setting("", "a number of seconds from 60 to 86400")]
 _Switch = Annotated[bool, Setting("", "true or false")]
 
 
@@ -78,7 +79,7 @@ class Route(Table, frozen=True, kw_only=True, rename="camel", dict=True):
     model: Annotated[_Line | None, _line("a model's id or alias")] = None
     thinking: Annotated[_Line | None, _line("a level of thinking that the model has")] = None
     complete_when: Annotated[Literal["accepted", "handled"], Setting("", "accepted or handled")] = "accepted"
-    handle_within_s: _Span = HANDLE_WITHIN_S
+    handle_within_s: _Span = None
 
     @classmethod
     def check(cls, field: str, value: Any, known: Known) -> Any:
@@ -107,6 +108,12 @@ class Route(Table, frozen=True, kw_only=True, rename="camel", dict=True):
         return canonical_key(self.agent_id, self.session_key if self.action == "wake" else None)
 
     @cached_property
+    def told_again_s(self) -> float:
+        """Seconds until the agent is told again of what it has not handled: more where it waits for a heartbeat."""
+        usual = HEARTBEAT_S if self.mode == "next-heartbeat" else HANDLE_WITHIN_S
+        return self.handle_within_s or usual
+
+    @cached_property
     def wake_fields(self) -> dict[str, Any]:
         """What a wake says beside its text, as OpenClaw spells it."""
         return self._said({"mode", *_SESSION})
@@ -121,7 +128,8 @@ class Route(Table, frozen=True, kw_only=True, rename="camel", dict=True):
         kept = {"type", "action", *_FITS[self.action]}
         if self.complete_when == "accepted":
             kept.discard("handle_within_s")
-        return {field: value for field, value in msgspec.structs.asdict(self).items() if field in kept}
+        values = {**msgspec.structs.asdict(self), "handle_within_s": self.told_again_s}
+        return {field: value for field, value in values.items() if field in kept}
 
     def _said(self, names: set[str]) -> dict[str, Any]:
         said = {field.encode_name: getattr(self, name) for name, field in fields_of(Route).items() if name in names}

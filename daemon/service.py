@@ -11,7 +11,7 @@ from daemon import launchd, systemd
 from daemon.installation import PROGRAM, Installation, code_paths, find_program, find_user, has_database
 from daemon.steps import Runner, ServiceError, Step, carry_out, run_command
 from notifier.secrecy import OpenSecretError, refuse_open_files
-from notifier.sources import at_home
+from notifier.sources import at_home, is_there
 
 __all__ = ["ServiceError", "add_arguments", "install", "secrets_folders", "uninstall"]
 
@@ -45,17 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def install(args: argparse.Namespace, platform: str = sys.platform, run: Runner = run_command) -> int:
-    """Install the service and start it, in place of an older one; raises ServiceError."""
+    """Install the service and start it, in place of an older one; 1 where it cannot work yet. Raises ServiceError."""
     manager, it = manager_of(platform), chosen(args)
     refuse_protected(it, platform)
     if not args.dry_run:
         refuse_caller(it, os.geteuid())
-        refuse_second(it, manager)
+    refuse_second(it, manager)
+    refuse_missing(it)
     refuse_open_secrets(it, manager)
-    announce_missing(it, manager)
+    is_complete = announce_missing(it, manager)
     finish(manager.install_steps(it), run, dry_run=args.dry_run)
     say(f"agent-daemon {'would be' if args.dry_run else 'is'} installed; its log: {manager.log_place(it)}")
-    return 0
+    return int(not is_complete)
 
 
 def uninstall(args: argparse.Namespace, platform: str = sys.platform, run: Runner = run_command) -> int:
@@ -144,6 +145,12 @@ def refuse_second(it: Installation, manager: Manager) -> None:
         raise ServiceError(f"{other} is installed already: run agent-daemon {words} first")
 
 
+def refuse_missing(it: Installation) -> None:
+    """Refuse a configuration that is not there, with which the daemon would not start; raises ServiceError."""
+    if it.config and not is_there(it.config):
+        raise ServiceError(f"there is no {it.config}: correct --config, or make the file first")
+
+
 def refuse_open_secrets(it: Installation, manager: Manager) -> None:
     """Refuse secrets that others can read, with which the daemon would not start; raises ServiceError."""
     try:
@@ -152,11 +159,13 @@ def refuse_open_secrets(it: Installation, manager: Manager) -> None:
         raise ServiceError(f"{error}, then run this again") from None
 
 
-def announce_missing(it: Installation, manager: Manager) -> None:
-    """Say where DATABASE_URL goes when it is nowhere; a service does not see the shell's environment."""
+def announce_missing(it: Installation, manager: Manager) -> bool:
+    """Say where DATABASE_URL goes when it is nowhere, as a service does not see the shell's; tell whether it is set."""
     secret = manager.secrets_folder(it) / "database_url"
-    if not has_database(it, secret):
+    is_set = has_database(it, secret)
+    if not is_set:
         say(f"DATABASE_URL is nowhere yet: put it into {secret} (mode 0600), then run this again")
+    return is_set
 
 
 def say(*lines: str) -> None:

@@ -136,7 +136,7 @@ class Settlement:
 
     async def _await_handling(self, digest: Digest, outcome: Outcome, answered_at: float) -> None:
         awaiting = [item for item in digest.items if item.awaits_handling]
-        for within_s, items in groupby(awaiting, lambda item: item.route.handle_within_s):
+        for within_s, items in groupby(awaiting, lambda item: item.route.told_again_s):
             await self._leave([item.job for item in items], outcome, answered_at, within_s)
 
     async def _leave(self, left: Sequence[Job], outcome: Outcome, answered_at: float, within_s: float) -> None:

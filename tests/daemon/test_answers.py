@@ -310,6 +310,8 @@ def test_a_remedy_names_the_thing_and_what_to_change(expected: str, status: int)
     [
         ("(OSError)", Answer(Verdict.UNAVAILABLE, detail="OSError")),
         ("(403)", Answer(Verdict.MISCONFIGURED, 403)),
+        ("the gateway runs and hangs", unanswered(TimeoutError(), token=TOKEN)),
+        ("start the OpenClaw gateway", unanswered(aiohttp.ConnectionTimeoutError(), token=TOKEN)),
         ("(405)", Answer(Verdict.MISCONFIGURED, 405)),
         ("(429)", Answer(Verdict.MISCONFIGURED, 429)),
         ("GATEWAY_HTTP_URL", Answer(Verdict.UNAVAILABLE, detail="{braces} are foreign")),

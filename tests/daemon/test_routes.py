@@ -88,8 +88,18 @@ def test_defaults_of_an_agent_route(config: Path) -> None:
     """It waits for the run's end, ten minutes at most, and announces nothing."""
     (route,) = routes(config, 'action = "agent"').routes
     assert (True, 600, False, None, 900) == (
-        route.wait_for_completion, route.timeout_seconds, route.deliver, route.message, route.handle_within_s,
+        route.wait_for_completion, route.timeout_seconds, route.deliver, route.message, route.told_again_s,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("expected_s", "line"),
+    [(900, ""), (7200, 'mode = "next-heartbeat"'), (60, 'mode = "next-heartbeat"\nhandle_within_s = 60')],
+)
+def test_the_time_to_handle_an_event(config: Path, expected_s: float, line: str) -> None:
+    """An agent that hears of it at its next heartbeat alone has until after that, unless the route says otherwise."""
+    (route,) = routes(config, f'complete_when = "handled"\n{line}').routes
+    assert (expected_s, expected_s) == (route.told_again_s, route.effective()["handle_within_s"])
 
 
 AGENT = 'action = "agent"\n'

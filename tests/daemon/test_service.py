@@ -53,16 +53,26 @@ def everything_in(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
 
 
+def has_database(folder: Path) -> None:
+    """Put the one secret into this folder without which no service works."""
+    folder.mkdir(parents=True)
+    folder.chmod(0o700)
+    (folder / "database_url").write_text(SECRET)
+    (folder / "database_url").chmod(0o600)
+
+
 @pytest.mark.parametrize("platform", ["darwin", "linux"])
 @pytest.mark.parametrize("words", [[], ["--system"]])
 def test_a_dry_run_prints_the_whole_plan_and_changes_nothing(
     platform: str, words: list[str], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every file with its contents and every command is printed, and none of it done."""
+    manager = service.manager_of(platform)
+    has_database(manager.secrets_folder(service.chosen(parsed(*words))))
     before, args = everything_in(home), parsed("--dry-run", *words)
     assert 0 == service.install(args, platform, forbidden)
     assert 0 == service.uninstall(args, platform, forbidden)
-    manager, it = service.manager_of(platform), service.chosen(args)
+    it = service.chosen(args)
     printed = capsys.readouterr().out
     for step in [*manager.install_steps(it), *manager.uninstall_steps(it)]:
         assert step.text in printed
@@ -97,7 +107,8 @@ def test_a_missing_database_is_told_with_its_place(
 ) -> None:
     """The shell's DATABASE_URL does not count: a service does not see it."""
     monkeypatch.setenv("DATABASE_URL", SECRET)
-    service.install(parsed(), platform, fine)
+    assert 1 == service.install(parsed("--dry-run"), platform, forbidden)
+    assert 1 == service.install(parsed(), platform, fine)
     assert (
         f"DATABASE_URL is nowhere yet: put it into {home}/.config/agent-vault/secrets/database_url"
         in capsys.readouterr().out
@@ -121,6 +132,7 @@ def test_a_database_in_a_file_that_the_daemon_reads_is_enough(
 @pytest.mark.parametrize("platform", ["darwin", "linux"])
 def test_install_twice_and_uninstall_twice(platform: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each can be repeated; what was never installed is no error."""
+    has_database(home / ".config/agent-vault/secrets")
     file = service.manager_of(platform).service_file(service.chosen(parsed()))
     for _ in range(2):
         assert 0 == service.install(parsed(), platform, fine)
@@ -134,6 +146,7 @@ def test_install_twice_and_uninstall_twice(platform: str, home: Path, capsys: py
 
 def test_a_link_out_of_documents_is_refused_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts is where the program lies, not only how it is named; Linux has no such rule."""
+    has_database(home / ".config/agent-vault/secrets")
     real = home / "Documents/venv/bin/agent-daemon"
     real.parent.mkdir(parents=True)
     real.touch()
@@ -166,6 +179,8 @@ def test_root_does_not_install_a_users_service(monkeypatch: pytest.MonkeyPatch) 
 def test_two_kinds_at_once_are_refused() -> None:
     """Two daemons would both be right, and both be woken."""
     service.install(parsed(), "linux", fine)
+    with pytest.raises(ServiceError, match="run agent-daemon uninstall first"):
+        service.install(parsed("--system", "--dry-run"), "linux", forbidden)
     it = service.chosen(parsed("--system"))
     with pytest.raises(
         ServiceError, match=r"agent-daemon.service is installed already: run agent-daemon uninstall first"
@@ -187,6 +202,15 @@ def test_the_configuration_is_handed_on_whole(home: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(home)
     it = service.chosen(parsed("--config", "my.toml"))
     assert [f"{home}/.local/bin/agent-daemon", "run", "--config", f"{home}/my.toml"] == it.command
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_a_configuration_that_is_not_there_is_refused(words: list[str], home: Path) -> None:
+    """Nothing is installed that would not start."""
+    before = everything_in(home)
+    with pytest.raises(ServiceError, match=f"there is no {home}/nope.toml: correct --config"):
+        service.install(parsed("--config", f"{home}/nope.toml", *words), "linux", forbidden)
+    assert before == everything_in(home)
 
 
 def test_the_program_is_found_as_called_or_beside_python(tmp_path: Path) -> None:

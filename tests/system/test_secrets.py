@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from daemons import free_port, insert
 from programs import Program, run, until
 from psycopg.conninfo import make_conninfo
 
-from daemon import service
+from daemon import launchd, service, systemd
 from daemon.cli import parser
 from vault.app import make_app
 from vault.sender import sample_messages, send, signed_headers
@@ -228,6 +229,10 @@ def test_units_and_plists(
     program = tmp_path / "agent-daemon"
     program.touch(mode=0o755)
     monkeypatch.setattr("sys.argv", [str(program), "install"])
-    monkeypatch.setitem(os.environ, "HOME", str(tmp_path))
-    assert 0 == service.install(parser().parse_args(["install", "--dry-run", *system]), platform=platform)
+    account = pwd.struct_passwd(("nobody", "x", os.geteuid(), 1, "", str(tmp_path), "/bin/sh"))
+    monkeypatch.setattr(service, "account_of", lambda _: account)
+    for manager in (launchd, systemd):
+        monkeypatch.setattr(manager, "MACHINE", tmp_path / "machine")
+    # the environment's DATABASE_URL is nothing that a service would see
+    assert 1 == service.install(parser().parse_args(["install", "--dry-run", *system]), platform=platform)
     canaries.hear("install", capsys.readouterr().out)
