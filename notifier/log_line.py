@@ -143,5 +143,5 @@ def _sayable(value: object) -> object:
 
 def _shown(value: object) -> str:
     with suppress(Exception):
-        value = plain(value)
+        value = ",".join(map(text, value)) if isinstance(value, list | tuple) else plain(value)
     return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text(value))

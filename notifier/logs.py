@@ -58,8 +58,10 @@ def _steps(*, terminal: bool) -> list[Processor]:
 
 
 def _colour() -> list[Processor]:
+    # not settings of ours: NO_COLOR is everybody's (https://no-color.org), TERM the terminal's word on itself
+    has_colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     # The default formatter shows the values of local variables, secrets among them, where Rich is installed.
-    show = ConsoleRenderer(colors=True, timestamp_key="time", exception_formatter=plain_traceback)
+    show = ConsoleRenderer(colors=has_colour, timestamp_key="time", exception_formatter=plain_traceback)
     return [lambda _logger, _method, event: log_line.as_shown(event), show]
 
 

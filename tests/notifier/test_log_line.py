@@ -107,12 +107,21 @@ def test_a_bad_value_leaves_its_neighbours() -> None:
 
 def test_a_terminal_is_shown_no_control_characters() -> None:
     """Escape sequences are spelled out, and line breaks stay."""
-    shown = as_shown({"event": "\x1b[2J\ud800é\nnext", "bad": Unspeakable(), "ms": 1.5, "long": 10**5000})
+    shown = as_shown(
+        {
+            "event": "\x1b[2J\ud800é\nnext",
+            "bad": Unspeakable(),
+            "ms": 1.5,
+            "long": 10**5000,
+            "queues": ["default", "\x1b"],
+        }
+    )
     assert {
         "event": "\\x1b[2J\\ud800é\nnext",
         "bad": "<Unspeakable without a repr>",
         "ms": "1.5",
         "long": "<int without a repr>",
+        "queues": "default,\\x1b",
     } == shown
 
 

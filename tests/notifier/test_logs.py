@@ -251,20 +251,37 @@ def test_programs_that_share_a_pipe_do_not_cut_lines(start: Start) -> None:
     assert sorted([*range(10_000)] * 2) == sorted(int(str(event["number"])) for event in events)
 
 
-def test_a_terminal_is_shown_colour(start: Start) -> None:
-    """On a terminal a line is for people: coloured, no JSON, and without control characters of its values."""
+def on_a_terminal(start: Start, code: str) -> bytes:
+    """Run a program on a terminal, and return what is shown there."""
     terminal, end = pty.openpty()
     with open(end, "wb") as out:  # noqa: PTH123 - a descriptor, not a path
-        child = start(TROUBLES.replace('"started"', '"started\\x1b[2J"'), stdout=out)
+        child = start(code, stdout=out)
     shown = b""
     with open(terminal, "rb", buffering=0) as screen, suppress(OSError):  # noqa: PTH123 - Linux ends it with EIO
         while part := screen.read(4096):
             shown += part
     _, err = child.communicate(timeout=LIMIT_S)
     assert b"" == err
+    return shown
+
+
+def test_a_terminal_is_shown_colour(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a line is for people: coloured, no JSON, and without control characters of its values."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = on_a_terminal(start, TROUBLES.replace('"started"', '"started\\x1b[2J"'))
     assert b"\x1b[1mstarted\\x1b[2J" in shown
     assert b"\nSystemError: first line\r\nsecond line\r\n" in shown
     assert not any(line.startswith(b"{") for line in shown.splitlines())
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_without_colour(start: Start, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Who wants none, or has none, sees the same words."""
+    monkeypatch.setenv(name, value)
+    shown = on_a_terminal(start, 'with open_logs():\n    log.info("started", queues=["default", "mail"])\n')
+    assert b"\x1b" not in shown
+    assert [b"started", b"queues=default,mail"] == shown.split()[-2:]
 
 
 def _gist(event: str) -> str:
