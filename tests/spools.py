@@ -1,6 +1,7 @@
 """Spool files of the tests' own making, and a look into those of a running vault."""
 
 import contextlib
+import fcntl
 import sqlite3
 import time
 from pathlib import Path
@@ -18,11 +19,13 @@ def kept(event_id: str, body: bytes = b"{}", age_s: float = 0.0) -> Kept:
 
 
 def fill(folder: Path, *deliveries: Kept, number: int = 1) -> None:
-    """Leave a file behind as a process does that was killed."""
+    """Leave a file behind as a process does that was killed: its lock went with it."""
     folder.mkdir(exist_ok=True)
-    spool = Spool(folder / f"spool-{number}.sqlite", MAX_BYTES)
-    spool.append(deliveries)
-    spool.close()
+    with (folder / f"spool-{number}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        spool = Spool(folder / f"spool-{number}.sqlite", MAX_BYTES)
+        spool.append(deliveries)
+        spool.close()
 
 
 def empty_index(path: Path, name: str, leaf: int = 10) -> None:

@@ -112,8 +112,9 @@ def test_migrate_without_the_right_to_create(run: Run, blank_dsn: str) -> None:
     """Where there is nothing yet, there is no owner of the tables to be."""
     with psycopg.connect(blank_dsn, autocommit=True) as admin:
         name = f"av_nobody_{admin.info.backend_pid}"
-        admin.execute(f"create role {name} login")
-        refused = run("migrate", DATABASE_URL=psycopg.conninfo.make_conninfo(blank_dsn, user=name))
+        admin.execute(f"create role {name} login password 'right'")
+        own = psycopg.conninfo.make_conninfo(blank_dsn, user=name, password="right")
+        refused = run("migrate", DATABASE_URL=own)
         admin.execute(f"drop role {name}")
     assert 1 == refused.returncode
     assert "run it as the database's owner, or grant it create on the database" in refused.stderr

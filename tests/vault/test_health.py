@@ -121,8 +121,9 @@ async def test_a_login_of_another_kind(owner: str, kind: str) -> None:
     with psycopg.connect(owner, autocommit=True) as admin:
         name = f"av_{kind}_{admin.info.backend_pid}"
         database = admin.info.dbname
-        admin.execute(f"create role {name} login" + (f" in role vault_{kind}_{database}" if kind != "nobody" else ""))
-        session = Session(make_conninfo(owner, user=name), name="test")
+        role = f" in role vault_{kind}_{database}" if kind != "nobody" else ""
+        admin.execute(f"create role {name} login password 'right'" + role)
+        session = Session(make_conninfo(owner, user=name, password="right"), name="test")
         health = Health(session)
         try:
             with capture_logs() as logs:
