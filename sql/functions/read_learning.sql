@@ -1,6 +1,7 @@
 -- A learning as the HTTP API shows it. Where p_whole is true and the body could not become jsonb, it stands there as
--- base64, since a text of this database may not hold it either (see sql/events.py). Where p_whole is false, a raw payload beyond 64 KB is left out of a list;
--- joined with nothing it is measured unpacked, since before 18 pg_column_size is that of the compressed value.
+-- base64, since a text of this database may not hold it either (see sql/events.py). Where p_whole is false, a raw payload
+-- beyond 64 KB is left out of a list; joined with nothing it is measured unpacked, since before 18 pg_column_size is
+-- that of the compressed value.
 create or replace function agent_vault.read_learning(p_learning public.agent_learnings, p_whole boolean) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
