@@ -1,7 +1,8 @@
 """What bare libraries take for the same work, in processes of their own: nothing kept from one event to the next.
 
-`work` hears a notification and POSTs; `verify` is a server that only checks the signature; `insert` is one that then
-writes both rows and notifies, in one commit a request; `post` sends the bodies that `drain` would, ten at a time.
+`work` hears a notification and POSTs, `claim` claims a row before it and removes it after it; `verify` is a server
+that only checks the signature; `insert` is one that then writes both rows and notifies, in one commit a request;
+`post` sends the bodies that `drain` would, ten at a time.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import aiohttp
 import psycopg
 from aiohttp import web
-from bench.load import SECRET
+from bench.load import SECRET, sending
+from bench.loops import run
 from bench.stage import Site, module
 from psycopg_pool import AsyncConnectionPool
 
@@ -31,6 +33,12 @@ with learned as (insert into learnings (event_id, body) values (%s, %b) on confl
 made as (insert into queue (body) select id::text from learned returning id)
 select pg_notify('floor', '') from made
 """
+CLAIM = """
+update queue set status = 'processing'
+where id = (select id from queue where status = 'queued' order by id limit 1 for update skip locked)
+returning id
+"""
+COMPLETE = "delete from queue where id = %s"
 POOL = 10
 WAKE = {"text": "GMAIL_NEW_GMAIL_MESSAGE: a new event, 19b4f0c2a1d3e5f7", "mode": "now"}
 
@@ -76,6 +84,25 @@ async def work(dsn: str, url: str) -> None:
         async for _ in listener.notifies():
             async with client.post(f"{url}/hooks/wake", json=WAKE) as answer:
                 await answer.read()
+
+
+async def claim(dsn: str, url: str) -> None:
+    """Claim, POST and remove a row for each notification; only the removal waits for the disk."""
+    async with (
+        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as listener,
+        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as claimer,
+        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as completer,
+        aiohttp.ClientSession(headers={"Authorization": "Bearer x"}) as client,
+    ):
+        await claimer.execute("set synchronous_commit = off")
+        await listener.execute("listen floor")
+        print("ready", flush=True)
+        async for _ in listener.notifies():
+            claimed = await (await claimer.execute(CLAIM)).fetchone()
+            if claimed is not None:
+                async with client.post(f"{url}/hooks/wake", json=WAKE) as answer:
+                    await answer.read()
+                await completer.execute(COMPLETE, claimed)
 
 
 async def post(url: str, count: int, concurrency: int) -> None:
@@ -161,6 +188,25 @@ class OneInsert(Floor):
         return receiving(site, "bench.floor", "insert", site.dsn)
 
 
+class SameSteps(OneInsert):
+    """That server, and a worker that claims before it POSTs: the steps of a queue, and nothing kept from any fault."""
+
+    name = "bare, with HTTP and a claim"
+
+    @contextlib.asynccontextmanager
+    async def worker(self, site: Site, concurrency: int) -> AsyncIterator[None]:  # noqa: ARG002 - one at a time
+        """Run the worker."""
+        async with module("bench.floor", "claim", site.dsn, site.gateway_url, home=site.home) as running:
+            await running.line("ready")
+            yield
+
+    @contextlib.asynccontextmanager
+    async def producer(self, site: Site) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Run the server, and send it a webhook a call."""
+        async with receiving(site, "bench.floor", "insert-fast", site.dsn) as port, sending(port) as enqueue:
+            yield enqueue
+
+
 class VerifyOnly(Floor):
     """A server that only verifies."""
 
@@ -175,9 +221,13 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["work", dsn, url]:
             asyncio.run(work(dsn, url))
+        case ["claim", dsn, url]:
+            run(claim(dsn, url))
         case ["post", url, count, concurrency]:
             asyncio.run(post(url, int(count), int(concurrency)))
         case ["verify"]:
             asyncio.run(verify())
         case ["insert", dsn]:
             asyncio.run(insert(dsn))
+        case ["insert-fast", dsn]:
+            run(insert(dsn))

@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from bench.loops import run
 from bench.stage import percentile
@@ -60,6 +61,24 @@ def request(port: int) -> bytes:
         f"webhook-signature: v1,{base64.b64encode(mac).decode()}\r\nx-composio-webhook-version: V3\r\n"
         f"x-composio-delivery-attempt: 1\r\nContent-Length: {len(content)}\r\n\r\n"
     ).encode() + content
+
+
+@contextlib.asynccontextmanager
+async def sending(port: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Give a call that sends one, which was signed before, over a connection that stays open; it raises unless 200."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    following = [request(port)]
+
+    async def send_one() -> None:
+        writer.write(following.pop())
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+        if b" 200 " not in head[:15]:
+            raise AssertionError(f"the server answered {head.decode()}")
+        following.append(request(port))
+
+    yield send_one
+    writer.close()
 
 
 class Sender(asyncio.Protocol):

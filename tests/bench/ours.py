@@ -1,6 +1,5 @@
 """Agent Vault as it is installed: the vault and the daemon as their own processes, with pacing off."""
 
-import asyncio
 import contextlib
 import json
 import time
@@ -8,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import psycopg
-from bench.load import SECRET, body, request
+from bench.load import SECRET, body, sending
 from bench.stage import Running, Site, module
 from daemons import environment
 
@@ -43,20 +42,8 @@ class Ours:
     @contextlib.asynccontextmanager
     async def producer(self, site: Site) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """Run a vault, and send it a signed webhook a call over a connection that stays open."""
-        async with vault(site) as port:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            following = [request(port)]
-
-            async def enqueue() -> None:
-                writer.write(following.pop())
-                head = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
-                if b" 200 " not in head[:15]:
-                    raise AssertionError(f"the vault answered {head.decode()}")
-                following.append(request(port))
-
+        async with vault(site) as port, sending(port) as enqueue:
             yield enqueue
-            writer.close()
 
     async def fill(self, site: Site, count: int) -> None:
         """Queue so many events in one commit."""

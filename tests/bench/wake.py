@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.contest import Contestant, Rounds, installed, names, told
 from bench.figures import table
-from bench.floor import Floor
+from bench.floor import Floor, SameSteps
 from bench.ours import Ours
 from bench.peers import peers
 from bench.sink import Sink, sink
@@ -30,8 +30,10 @@ From the enqueue to the gateway's receipt, in milliseconds, at most {gap:.0f} ev
 of {rounds} alternating rounds of {events} events, ratios to the floor within each round. *{floor}* is an
 insert with a notify in one durable commit, a LISTEN and a POST over open connections. *{ours}* is a signed 2 KB
 webhook over an open HTTP connection, verified, stored as a learning and a job in one commit, claimed under a lease,
-POSTed and completed; pacing is off. The peers' event is a call of their own enqueue. Each worker is a process with
-room for ten jobs; all POST to the same gateway.
+POSTed and completed; pacing is off. *{steps}* is these steps and nothing else, on uvloop and with prepared
+statements: a bare server that verifies and inserts two narrow rows by one statement, and a worker that claims by
+another before it POSTs. The peers' event is a call of their own enqueue. Each worker is a process with room for ten
+jobs; all POST to the same gateway.
 
 {near}
 
@@ -92,7 +94,7 @@ async def measure(contestants: list[Contestant], rounds: int, events: int, round
 
 def bench(*, quick: bool) -> tuple[str, dict[str, object]]:
     """Measure near and far, and write both tables."""
-    contestants: list[Contestant] = [Floor(), Ours(), *peers()]
+    contestants: list[Contestant] = [Floor(), SameSteps(), Ours(), *peers()]
     rounds, events, far_events = (2, 25, 5) if quick else (ROUNDS, EVENTS, FAR_EVENTS)
     near = asyncio.run(measure(contestants, rounds, events, 0))
     away = asyncio.run(measure(contestants, 1 if quick else rounds, far_events, FAR_MS))
@@ -101,6 +103,7 @@ def bench(*, quick: bool) -> tuple[str, dict[str, object]]:
         rounds=rounds,
         events=events,
         floor=Floor.name,
+        steps=SameSteps.name,
         ours=Ours.name,
         near=table(names(contestants), near, HEADINGS, floor=Floor.name),
         far_ms=FAR_MS,
