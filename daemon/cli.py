@@ -17,6 +17,7 @@ from daemon.events_cli import add_events
 from daemon.routes_cli import add_routes
 from daemon.run import run
 from daemon.service import ServiceError
+from notifier.arguments import Command
 from notifier.complaint import one_line
 from notifier.configuration import CONFIGURATION, SettingsError
 from notifier.logs import open_logs
@@ -48,7 +49,7 @@ def _main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    root = argparse.ArgumentParser("agent-daemon", description="Takes events from the vault's database to OpenClaw.")
+    root = Command("agent-daemon", description="Takes events from the vault's database to OpenClaw.")
     root.add_argument("--version", action="version", version=f"agent-daemon {__version__}")
     root.add_argument("--config", type=Path, help="a TOML file (DAEMON_CONFIG)")
     commands = root.add_subparsers(required=True, metavar="COMMAND")

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import math
-import signal
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +15,7 @@ from daemon.pacing import Pacer
 from daemon.routes import choose_route
 from daemon.settings import DaemonSettings
 from daemon.worker import Worker
+from notifier.ending import when_told_to_end
 from notifier.listener import Listener
 from notifier.parts import keep_running
 from notifier.presence import Presence
@@ -41,7 +41,7 @@ async def run(settings: DaemonSettings) -> None:
     # names are looked up in threads, and without a network each may hang for half a minute: the next must find one free
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(RESOLVERS, "resolver"))
     waker = Waker(poll_s=settings.poll_s)
-    _stop_on_signals(stop, waker)
+    when_told_to_end(functools.partial(_stop, stop, waker))
     identity = Identity(settings.name, uuid.uuid4().hex[:8], max(LEAST_SILENCE_S, PULSES_MISSED * settings.pulse_s))
     presence = Presence(identity, settings.queues)
     dsn = settings.database_url.get_secret_value()
@@ -104,11 +104,7 @@ def _pacer(settings: DaemonSettings) -> Pacer:
     )
 
 
-def _stop_on_signals(stop: asyncio.Event, waker: Waker) -> None:
-    def end(name: str) -> None:
-        log.info("stopping", signal=name)
-        stop.set()
-        waker.ring("stop")
-
-    for one in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(one, end, one.name)
+def _stop(stop: asyncio.Event, waker: Waker, name: str) -> None:
+    log.info("stopping", signal=name)
+    stop.set()
+    waker.ring("stop")

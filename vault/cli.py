@@ -12,6 +12,7 @@ import psycopg
 import structlog
 
 from notifier.ages import say_age
+from notifier.arguments import Command
 from notifier.complaint import one_line
 from notifier.configuration import CONFIGURATION, SettingsError
 from notifier.logs import open_logs
@@ -109,7 +110,7 @@ def complain(error: Exception) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    root = argparse.ArgumentParser("agent-vault", description="Composio webhooks to an OpenClaw agent, never lost.")
+    root = Command("agent-vault", description="Composio webhooks to an OpenClaw agent, never lost.")
     root.add_argument("--version", action="version", version=f"agent-vault {__version__}")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="run everything on this machine, over an embedded Postgres"))

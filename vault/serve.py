@@ -4,7 +4,6 @@ import asyncio
 import errno
 import gc
 import os
-import signal
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +15,7 @@ from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
 from notifier.complaint import one_line
+from notifier.ending import when_told_to_end
 from notifier.readiness import Readiness
 from vault.app import is_ready, make_app
 from vault.gate import Gate, allow_files
@@ -74,8 +74,7 @@ async def serve(settings: VaultSettings) -> None:
     Raises ListenError, SettingsError, and SchemaTooOldError where the schema is known to be.
     """
     stop = asyncio.Event()
-    for one in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(one, stop.set)
+    when_told_to_end(lambda _name: stop.set())
     app = make_app(settings)
     runner = web.AppRunner(app, shutdown_timeout=LEAVE_S)
     await runner.setup()

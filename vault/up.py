@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Self, TextIO
 
 import psycopg
 
+from notifier.ending import when_told_to_end
 from sql.migrate import migrate
 from vault import sample
 from vault.children import Child, Event
@@ -99,7 +99,7 @@ class Up:
 
     async def run(self) -> int:
         """Bring it all up, show the sample's way, and stay until Ctrl-C; return the exit status."""
-        self._stop_on_signals()
+        when_told_to_end(self._stop)  # one that ends at once leaves the programs to their leashes
         require()
         self._folder.claim()
         self._say("up", f"data in {self._folder.path}")
@@ -245,13 +245,6 @@ class Up:
         except OSError:  # nobody reads any more, or the disk is full: go on in silence
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
 
-    def _stop_on_signals(self) -> None:
-        def stop() -> None:
-            self._say("up", "stopping")
-            if self._stopping.is_set():  # asked twice: leave at once, the leashes end the rest
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
-                signal.raise_signal(signal.SIGINT)
-            self._stopping.set()
-
-        for one in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(one, stop)
+    def _stop(self, _signal: str) -> None:
+        self._say("up", "stopping")
+        self._stopping.set()

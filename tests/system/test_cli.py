@@ -130,6 +130,22 @@ def test_a_port_that_is_none(run: Run, tmp_path: Path, command: str, port: str) 
     assert f"--port: {port} is no port: give a number from 1 to 65535, or 0 for any free one" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("serve", "--prot=80"), "agent-vault serve: error: unrecognized arguments: --prot=80 (did you mean --port?)"),
+        (("doctor", "--old-ulr=x"), "agent-vault doctor: error: unrecognized arguments: --old-ulr=x (did you mean"),
+        (("up", "now"), "agent-vault up: error: unrecognized arguments: now"),
+    ],
+)
+def test_an_unknown_argument(run: Run, arguments: tuple[str, ...], told: str) -> None:
+    """It is told beside the usage of the command that it was given to."""
+    refused = run(*arguments)
+    assert 2 == refused.returncode
+    assert refused.stderr.startswith(f"usage: {told.partition(':')[0]} ")
+    assert told in refused.stderr
+
+
 def test_a_config_that_is_not_there(run: Run) -> None:
     """The remedy names the option beside the variable."""
     refused = run("serve", "--config", "/none/vault.toml")

@@ -19,6 +19,8 @@ from daemons import counts, daemon, environment, free_port, idle, insert, row, t
 from gateways import FakeGateway, gateway
 from programs import run, until
 
+from notifier.ending import SAME_S
+
 NOWHERE = "postgresql://user@127.0.0.1:1/none"  # nobody listens there
 
 
@@ -52,6 +54,21 @@ async def test_a_stop_finishes_what_the_gateway_has(
         assert 0 == await program.ended()
     assert {"done": 1, "queued": 2} == counts(database)
     assert "daemon_stopped" == program.events[-1]["event"]
+
+
+async def test_a_second_ctrl_c_does_not_wait(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """A gateway that hangs holds up a stop in order; whoever asks again is let go, and the job stays leased."""
+    fake.held.clear()
+    insert(database, 1)
+    async with daemon(dsn, fake.url, tmp_path) as program:
+        await until(lambda: fake.posts)
+        program.process.send_signal(signal.SIGINT)
+        await program.event("stopping")
+        await asyncio.sleep(SAME_S)
+        assert -signal.SIGINT == await program.stop(signal.SIGINT)
+    assert {"processing": 1} == counts(database)
 
 
 async def test_a_stop_releases_what_the_gateway_will_not_take(
