@@ -1,9 +1,10 @@
 """Events into rows, in batches, and learnings out again."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -15,6 +16,7 @@ from sql.session import Session
 
 # fixed for ever: the same webhook-id must give the same learning_id in every answer, on every machine
 EVENT_NAMESPACE = UUID("6f1c3f0e-6e1b-5d0a-9f0c-2d9a4b7c8e11")
+_NAMESPACE_BYTES = EVENT_NAMESPACE.bytes
 
 
 _RECORDER = (
@@ -48,7 +50,17 @@ class NewEvent(msgspec.Struct, frozen=True):
     @property
     def learning_id(self) -> UUID:
         """The id of the event's learning: made from the event's id alone."""
-        return uuid5(EVENT_NAMESPACE, self.event_id)
+        return UUID(bytes=learning_id_bytes(self.event_id))
+
+
+def learning_id_bytes(event_id: str) -> bytes:
+    """Return what `uuid5(EVENT_NAMESPACE, event_id)` is in bytes, at a quarter of its cost.
+
+    The format: https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-5
+    """
+    digest = hashlib.sha1(_NAMESPACE_BYTES + event_id.encode(), usedforsecurity=False).digest()
+    version, variant = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80
+    return b"%b%c%c%c%b" % (digest[:6], version, digest[7], variant, digest[9:16])
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -107,7 +119,7 @@ async def record_events(
 def _columns(events: Sequence[NewEvent]) -> list[Packed]:
     return [
         Texts.of([event.event_id for event in events]),
-        Uuids.of([event.learning_id for event in events]),
+        Uuids([learning_id_bytes(event.event_id) for event in events]),
         Texts.of([event.type for event in events]),
         Texts.of([event.account for event in events]),
         Texts.of([event.queue for event in events]),

@@ -20,7 +20,6 @@ class Answer(web.Response):
     def __init__(self, document: Any) -> None:
         """Take what msgspec can encode."""
         self._document = msgspec.json.encode(document)
-        super().__init__(body=self._document, headers={hdrs.CONTENT_TYPE: JSON})
         self._whole_to: AbstractStreamWriter | None = None
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -28,6 +27,7 @@ class Answer(web.Response):
         if request.version == HttpVersion11 and request.keep_alive:
             self._whole_to = request.writer
             return request.writer
+        super().__init__(body=self._document, headers={hdrs.CONTENT_TYPE: JSON})  # costs as much as half a signature
         return await super().prepare(request)
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -14,7 +14,7 @@ from vault.guest import refusal
 from vault.inbox import StorageAwayError
 from vault.keys import CLOCK, INBOX, SETTINGS
 from vault.queues import choose_queue
-from vault.rawjson import expands
+from vault.rawjson import expands, fold
 from vault.settings import VaultSettings
 from vault.signature import Delivery, SignatureRefused, prove, read_claim
 from vault.spooler import Spooled
@@ -102,6 +102,7 @@ def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEven
     """Make a verified delivery into what is stored of it."""
     event = parse(body)
     slug = safe_slug(event.slug)
+    folded = fold(body)
     return NewEvent(
         event_id=webhook_id,
         type=slug,
@@ -109,7 +110,7 @@ def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEven
         queue=choose_queue(settings.queues, slug, event.connected_account_id, event.user_id),
         learning=f"Composio trigger: {slug} - {event.data_text}",
         body=body,
-        as_json=not expands(body) and not _hides_account(slug, body),
+        as_json=not expands(folded) and not _hides_account(slug, folded),
     )
 
 
@@ -120,9 +121,9 @@ def _told(refused: SignatureRefused) -> dict[str, Any]:
     return {"reason": refused.reason, "ahead_s": round(refused.ahead_s, 1), "remedy": CLOCK_REMEDY}
 
 
-def _hides_account(slug: str, body: bytes) -> bool:
+def _hides_account(slug: str, folded: bytes) -> bool:
     """Tell whether a body of another shape speaks of a connected account, whose tokens would stay in its jsonb."""
-    return not slug.startswith(ACCOUNT) and ACCOUNT.encode() in body.lower()
+    return not slug.startswith(ACCOUNT) and ACCOUNT.encode() in folded
 
 
 def unavailable(detail: str = "not stored, send it again") -> web.Response:

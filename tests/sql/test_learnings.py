@@ -3,14 +3,21 @@
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import msgspec
 import psycopg
 import pytest
 
 from sql.events import read_event
-from sql.learnings import NewEvent, list_learnings, record_events, search_learnings
+from sql.learnings import (
+    EVENT_NAMESPACE,
+    NewEvent,
+    learning_id_bytes,
+    list_learnings,
+    record_events,
+    search_learnings,
+)
 from sql.session import Session
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,6 +52,12 @@ async def listed(
     """The learnings that a list holds."""
     found = await list_learnings(session, since=since, source=source, limit=limit)
     return [UUID(row["id"]) for row in read(found)]
+
+
+@pytest.mark.parametrize("event_id", ["", "msg_0c3130a1", "\u00e9", *(f"msg_{number}" for number in range(300))])
+def test_an_events_learning_has_an_id_of_version_5(event_id: str) -> None:
+    """It is what every library makes of the namespace and the event's id."""
+    assert uuid5(EVENT_NAMESPACE, event_id).bytes == learning_id_bytes(event_id)
 
 
 async def test_get_gives_one_learning_whole(session: Session, database: psycopg.Connection) -> None:
