@@ -84,7 +84,7 @@ class Delivery:
         if digest.route.action == "agent":
             (job,) = digest.jobs
             # what is sent again is another run: the gateway would answer with the one that it remembers
-            key = f"{job.id}/{job.claims}" if job.sent_before else str(job.id)
+            key = str(job.id) if job.sent_at is None else f"{job.id}/{job.sent_at.timestamp():.6f}"
             return await self._gateway.agent(digest.route, text, key, stop=self._stop, assure=assure)
         if self._stop.is_set():
             return answers.held_back("the daemon stops")

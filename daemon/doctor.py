@@ -18,7 +18,7 @@ from notifier.checkup import Finding, examine_database, settings_findings, setti
 from notifier.complaint import one_line
 from notifier.configuration import CONFIGURATION, Known
 from notifier.sources import at_home
-from sql.names import Identity, NameTakenError, keep_name
+from sql.names import DAEMONS_LOGIN, Identity, NameTakenError, keep_name, may_be_no_daemon
 from sql.session import Session
 
 NAME: Final = "agent-daemon doctor"
@@ -72,7 +72,7 @@ async def _login(dsn: str, name: str, queues: Iterable[str]) -> Finding:
             await keep_name(session, Identity(name, "doctor"), list(queues), listens=False)
     except psycopg.Error as error:
         said = one_line(error)
-        remedy = ": take the connection string that agent-vault grant daemon printed" if "denied" in said else ""
+        remedy = f": {DAEMONS_LOGIN}" if may_be_no_daemon(error) else ""
         return Finding("login", f"{said}{remedy}", ok=False)
     finally:
         await session.close()

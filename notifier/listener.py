@@ -14,7 +14,7 @@ from notifier.waker import Waker
 from sql.jobs import Pulse
 from sql.line import DatabaseSilentError, Line, connect
 from sql.migrate import SchemaTooOldError, latest, require_version
-from sql.names import NameTakenError
+from sql.names import DAEMONS_LOGIN, NameTakenError, may_be_no_daemon
 from sql.session import Session
 
 PULSE_DEADLINE_S = 2.5
@@ -146,4 +146,5 @@ class Listener:
         if isinstance(error, NameTakenError):
             return  # said by the presence
         event = "schema_too_old" if isinstance(error, SchemaTooOldError) else "listener_lost"
-        self._complain(event, error=one_line(error), failures=self._failures)
+        facts = {"remedy": DAEMONS_LOGIN} if may_be_no_daemon(error) else {}
+        self._complain(event, error=one_line(error), failures=self._failures, **facts)

@@ -31,7 +31,7 @@ class LeaseLostError(Exception):
 class Job:
     """A claimed job; `claims` and `claimed_at` are the fence that settling it must show: this claim's number and time.
 
-    `sent_before` says that the gateway took it once, and that it was not handled.
+    `sent_at` is when the gateway took it last, where it was not handled then.
     """
 
     id: UUID
@@ -45,8 +45,13 @@ class Job:
     claims: int
     run_at: datetime
     lapses: int = 0
-    sent_before: bool = False
     claimed_at: datetime | None = None
+    sent_at: datetime | None = None
+
+    @property
+    def sent_before(self) -> bool:
+        """Tell whether the gateway took it once, and it was not handled."""
+        return self.sent_at is not None
 
     @property
     def alone(self) -> bool:
@@ -88,7 +93,7 @@ async def claim_jobs(  # noqa: PLR0913 - one call, one statement
     """
     rows = await session.fetch(
         "select id, type, queue, wake_text, trigger_name, learning_id, attempts, max_attempts, claims, run_at, lapses,"
-        " sent_before, claimed_at"
+        " claimed_at, sent_at"
         " from agent_vault.claim_jobs(%s, %s, %s, %s, %s, %s, %s)",
         [queue, worker, limit, lease_s, run_after, busy, not_after],
     )

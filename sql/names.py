@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psycopg
+
 from sql.jobs import Pulse
 from sql.line import Statements
+
+DAEMONS_LOGIN = "take the connection string that agent-vault grant daemon printed"
 
 
 class NameTakenError(Exception):
@@ -16,6 +20,11 @@ class NameTakenError(Exception):
             f"another running daemon is named {daemon}: set DAEMON_NAME on one of the two, or end the other"
         )
         self.daemon = daemon
+
+
+def may_be_no_daemon(error: Exception) -> bool:
+    """Tell whether the database refused a call as to the login of a vault or of an operator; ours say what to do."""
+    return isinstance(error, psycopg.errors.InsufficientPrivilege) and "denied" in (error.diag.message_primary or "")
 
 
 @dataclass(frozen=True, slots=True)

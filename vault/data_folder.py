@@ -5,6 +5,7 @@ import fcntl
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -46,10 +47,10 @@ class DataFolder:
         self.spool = path / "spool"
         self.lock_fd = -1
 
-    def claim(self) -> None:
+    def claim(self, waits: Callable[[], None]) -> None:
         """Make the folder and lock it, for as long as this process or anything that it leashed lives.
 
-        Raises FolderError when another `up` has it.
+        Calls `waits` where what an earlier `up` leashed must end first. Raises FolderError when another one has it.
         """
         try:
             for folder in (self.path, self.secrets, self.logs):
@@ -59,7 +60,7 @@ class DataFolder:
             raise FolderError(
                 f"cannot use {self.path} ({error.strerror}): choose another folder with --data"
             ) from error
-        self._lock()
+        self._lock(waits)
         os.ftruncate(self.lock_fd, 0)
         os.pwrite(self.lock_fd, str(os.getpid()).encode(), 0)
         self.vault_toml.write_text(_VAULT_TOML)
@@ -78,9 +79,10 @@ class DataFolder:
         fresh.rename(file)
         return secret
 
-    def _lock(self) -> None:
+    def _lock(self, waits: Callable[[], None]) -> None:
         """Take the lock; wait for the children of an `up` that was killed, which end by themselves."""
         deadline = time.monotonic() + LET_GO_S
+        is_told = False
         while True:
             with contextlib.suppress(BlockingIOError):
                 return fcntl.flock(self.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,6 +92,9 @@ class DataFolder:
                     f"agent-vault up is already running over {self.path} (process {holder or 'unknown'}): "
                     "stop it, or choose another folder with --data (and another port with --port)"
                 )
+            if not is_told:
+                waits()
+                is_told = True
             time.sleep(0.1)
 
 

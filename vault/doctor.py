@@ -103,10 +103,13 @@ async def _queues(session: Session) -> list[Finding]:
 
 
 async def _old_receiver(url: str, session: Session, *, seen: bool) -> Finding:
-    if seen:
-        return await old_receiver.examine(url, session)
     unsent = "not looked at, and nothing was sent: what arrives could not be seen in this database"
-    return Finding(old_receiver.WHAT, unsent, ok=False)
+    if not seen:
+        return Finding(old_receiver.WHAT, unsent, ok=False)
+    try:
+        return await old_receiver.examine(url, session)
+    except psycopg.Error as error:
+        return Finding(old_receiver.WHAT, f"{unsent} ({one_line(error)})", ok=False)
 
 
 def _address(text: str) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 import structlog
+from msgspec import structs
 
 from notifier.backoff import full_jitter_s
 from notifier.complaint import Complaint, one_line
-from sql.learnings import Recorded, record_events
+from sql.learnings import NewEvent, Recorded, record_events
 from sql.session import Session
 from vault.circuit import Circuit
 from vault.spool import Kept, Spool
@@ -23,6 +24,7 @@ IDLE_S = 2.0
 DEADLINE_S = 10.0
 BYTES_A_SECOND = 256 * 1024  # a slow line gets the time that a large body takes on it
 SLOW_S = 3.0
+HEAVY = ("53200", "XX")  # out of memory, and what else Postgres says where an allocation is too large
 AWAY = (psycopg.OperationalError, psycopg.InternalError)  # the second when it is read-only
 
 log = structlog.get_logger()
@@ -44,6 +46,7 @@ class Drain:
         self._failures = 0
         self._trying: tuple[Spool, list[Kept]] | None = None
         self._done: Counter[str] = Counter()
+        self._heavy: set[str] = set()  # deliveries by event_id
 
     async def run(self) -> None:
         """Move what waits, and wait for more; only cancelling ends it."""
@@ -54,6 +57,7 @@ class Drain:
                 await self._back_off(error)
             except (SpoolError, OSError) as error:
                 self._complain("spool_failed", error=one_line(error))
+                self._look_for_postgres()  # a file that fails moves nothing that could tell
                 await self._wait()
             else:
                 if not moved:
@@ -74,6 +78,7 @@ class Drain:
         began = time.monotonic()
         answers = await self._record(found[1])
         self._failures = 0
+        self._heavy.difference_update(one.event.event_id for one in found[1])
         if time.monotonic() - began < SLOW_S:
             self._circuit.mend()
         await self._settle(*found, answers)
@@ -82,8 +87,12 @@ class Drain:
     async def _record(self, batch: Sequence[Kept]) -> list[Recorded]:
         body_bytes = sum(len(one.event.body) for one in batch)
         deadline_s = DEADLINE_S + body_bytes / BYTES_A_SECOND
-        events = [one.event for one in batch]
+        events = [self._eased(one.event) for one in batch]
         return await record_events(self._session, events, ages_s=lambda: _ages_s(batch), deadline_s=deadline_s)
+
+    def _eased(self, event: NewEvent) -> NewEvent:
+        """Return the event without its jsonb where that may be what Postgres has no memory for."""
+        return structs.replace(event, as_json=False) if event.event_id in self._heavy else event
 
     async def _settle(self, spool: Spool, batch: Sequence[Kept], answers: Sequence[Recorded]) -> None:
         refused: dict[str, str] = {}
@@ -109,13 +118,16 @@ class Drain:
 
     async def _rest(self) -> None:
         """Wait for what comes into the spool; look now and then for files that others left."""
-        if not self._circuit.closed and self._is_back():
-            self._circuit.mend()
+        self._look_for_postgres()
         try:
             async with asyncio.timeout(IDLE_S):
                 await self._spooler.news.wait()
         except TimeoutError:
             await self._adopt()
+
+    def _look_for_postgres(self) -> None:
+        if not self._circuit.closed and self._is_back():
+            self._circuit.mend()
 
     async def _adopt(self) -> None:
         try:
@@ -125,12 +137,16 @@ class Drain:
 
     async def _back_off(self, error: psycopg.Error) -> None:
         """Give Postgres time; a single delivery that it takes for wrong, and cannot refuse as a row, goes last."""
-        if isinstance(error, AWAY) or not self._is_back():
+        is_away = isinstance(error, AWAY) or not self._is_back()
+        if is_away:
             self._circuit.trip(one_line(error))
         else:
             self._complain("spool_failed", error=one_line(error))
-            if self._trying is not None and len(self._trying[1]) == 1:
-                await self._spooler.pass_over(*self._trying)
+        is_heavy = (error.sqlstate or "").startswith(HEAVY)
+        if self._trying is not None and len(self._trying[1]) == 1 and (is_heavy or not is_away):
+            if is_heavy:
+                self._heavy.add(self._trying[1][0].event.event_id)
+            await self._spooler.pass_over(*self._trying)
         await self._wait()
 
     async def _wait(self) -> None:

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+import psycopg
 
 from notifier.checkup import Finding
+from notifier.complaint import one_line
 from sql.learnings import search_learnings
 from sql.session import Session
 
@@ -56,13 +58,21 @@ def delivery(marker: str) -> bytes:
 
 
 async def examine(url: str, session: Session) -> Finding:
-    """Send one unsigned delivery to the address, and tell what the database shows of it. Raises psycopg.Error."""
+    """Send one unsigned delivery to the address, and tell what the database shows of it.
+
+    Raises psycopg.Error where nothing was sent.
+    """
     marker = new_marker()
     await search_learnings(session, marker, limit=1)  # a database that cannot be searched proves nothing: send nothing
     status = await _post(url, delivery(marker))
     # an answer that refuses may come from what stands before a receiver, and an error after the row
     taken = status is not None and status < HTTPStatus.MULTIPLE_CHOICES
-    learning_id = await _arrived(session, marker, looks=LOOKS if status != HTTPStatus.UNAUTHORIZED else 2)
+    try:
+        learning_id = await _arrived(session, marker, looks=LOOKS if status != HTTPStatus.UNAUTHORIZED else 2)
+    except psycopg.Error as error:
+        answer = "no answer came" if status is None else f"it answered {status}"
+        lost = f"{answer}, and then {marker} could not be looked for in this database ({one_line(error)})"
+        return Finding(WHAT, f"unknown: {lost}; look for it there", ok=False)
     if learning_id:
         return Finding(WHAT, _open(url, marker, learning_id), ok=False)
     if taken:

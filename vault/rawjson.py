@@ -21,20 +21,24 @@ _SURROGATE: Final = re.compile(
     rb"|u([dD][89a-fA-F][0-9a-fA-F]{2}))",
 )
 
-# Upper case as lower case, every digit as 0, and no plus signs.
+_MOST_COMMAS: Final = 500_000  # Postgres takes some 200 bytes for each value while it makes jsonb of them
+
+# Upper case as lower case, and every digit as 0; signs are left out.
 _FOLDED: Final = bytes.maketrans(b"123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"000000000abcdefghijklmnopqrstuvwxyz")
 
 
 def fold(body: bytes) -> bytes:
-    """Return the body as one in which numbers and names are sought: all digits are 0, all letters lower case."""
-    return body.translate(_FOLDED, b"+")
+    """Return the body as one in which numbers and names are sought: all letters lower case, digits 0, no signs."""
+    return body.translate(_FOLDED, b"+-")
 
 
 def expands(folded: bytes) -> bool:
-    """Tell whether the folded JSON holds a number that takes far more room as jsonb than as it stands.
+    """Tell whether the folded JSON takes far more room as jsonb than as it stands.
 
-    One like 1e131071 is eight bytes here and 128 KB wherever Postgres writes it out again.
+    A number like 1e131071 or 1e-16383 is nine bytes here, and 128 or 16 KB wherever Postgres writes it out again.
     """
+    if folded.count(b",") > _MOST_COMMAS:
+        return True
     if b"0e000" not in folded:  # most bodies have none, not even in a string; far faster than a pattern
         return False
     # Strings are passed over whole, for a mail may speak of the commit 94e1234abc. No pattern does it: the possessive

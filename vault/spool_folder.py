@@ -20,7 +20,9 @@ from notifier.sources import why
 from vault.spool import Kept, Spool
 from vault.spool_file import SpoolBrokenError, SpoolError, sync_folder
 
-_NAME: Final = re.compile(r"spool-([0-9]{1,9})\.sqlite")
+_NAME: Final = re.compile(r"spool-([0-9]{1,9})\.sqlite(\.salvage-[0-9]+)?")
+_SALVAGE: Final = ".salvage-"  # a damaged file whose rows are being taken out of it
+_BROKEN: Final = ".broken-"  # one from which nothing more can be had
 _PASSING: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.ENOMEM}
 
 SAVE_ROWS: Final = 20
@@ -108,18 +110,21 @@ class SpoolFolder:
     def adopt(self) -> None:
         """Take over the files whose processes are gone and that still hold deliveries; complain of one that fails.
 
-        Raises OSError.
+        What is left of a damaged one, whose process ended before it had saved all, is saved too. Raises OSError.
         """
         self._failed = False
         held = {one.number for one in self._held()}
-        for path in sorted(self.path.glob("spool-*.sqlite")):
-            match = _NAME.fullmatch(path.name)
-            number = int(match[1]) if match else 0
-            if match and number not in held:
-                try:
-                    self._take_over(number, path)
-                except (SpoolError, OSError) as error:
-                    self._fail(error)
+        found = {int(match[1]) for path in self.path.glob("spool-*.sqlite*") if (match := _NAME.fullmatch(path.name))}
+        for number in sorted(found - held):
+            try:
+                self._take_over(number)
+            except (SpoolError, OSError) as error:
+                self._fail(error)
+        for one in self._held():
+            try:
+                self._save_the_rest(one.spool)
+            except SpoolError as error:
+                self._fail(error)
         self._let_go()
         if not self._failed:
             self._complain.over()
@@ -131,11 +136,11 @@ class SpoolFolder:
             os.close(one.lock_fd)
         self._own, self._adopted = None, []
 
-    def _take_over(self, number: int, path: Path) -> None:
+    def _take_over(self, number: int) -> None:
         """Hold a file that nobody has, where it opens. Raises OSError, SpoolError."""
         if (lock_fd := self._lock(number)) is None:
             return
-        one = _Held(number, Spool(path, self._max_bytes), lock_fd)
+        one = _Held(number, self._file(number), lock_fd)
         try:
             self._open_spool(one.spool)
         except BaseException:
@@ -153,8 +158,11 @@ class SpoolFolder:
         numbers = itertools.count(1)
         while (lock_fd := self._lock(number := next(numbers))) is None:
             pass
-        self._own = _Held(number, Spool(self.path / f"spool-{number}.sqlite", self._max_bytes), lock_fd)
+        self._own = _Held(number, self._file(number), lock_fd)
         return self._own
+
+    def _file(self, number: int) -> Spool:
+        return Spool(self.path / f"spool-{number}.sqlite", self._max_bytes)
 
     def _lock(self, number: int) -> int | None:
         # A file of its own, which nobody ever deletes: closing any descriptor of the spool itself would drop SQLite's
@@ -194,18 +202,29 @@ class SpoolFolder:
 
     def _replace(self, spool: Spool) -> None:
         """Move a damaged file aside and begin a new one, with what can still be read of the old."""
-        broken = Spool(spool.path.with_name(f"{spool.path.name}.broken-{time.time_ns()}"), self._max_bytes)
+        broken = Spool(spool.path.with_name(f"{spool.path.name}{_SALVAGE}{time.time_ns()}"), self._max_bytes)
         spool.move(broken.path)
         try:
-            spool.open()
-            rows = broken.salvage()
-            while some := list(itertools.islice(rows, SAVE_ROWS)):
-                spool.append(some)
+            self._save(broken, spool)
         except SpoolError:  # the disk is full: all as it was, for another time
             spool.delete()
             broken.move(spool.path)
             raise
+
+    def _save_the_rest(self, spool: Spool) -> None:
+        """Save the rows of damaged files whose process ended before it had; their ids make one of what it did save."""
+        for path in spool.path.parent.glob(f"{spool.path.name}{_SALVAGE}*"):
+            if _NAME.fullmatch(path.name):
+                self._save(Spool(path, self._max_bytes), spool)
+
+    def _save(self, broken: Spool, spool: Spool) -> None:
+        """Move what can be read of a damaged file into another one. Raises SpoolError."""
+        rows = broken.salvage()
+        spool.open()
+        while some := list(itertools.islice(rows, SAVE_ROWS)):
+            spool.append(some)
         waiting, _refused = spool.count()
+        broken.move(broken.path.with_name(broken.path.name.replace(_SALVAGE, _BROKEN)))
         log.error("spool_broken", file=str(broken.path), saved=waiting, remedy="see what sqlite3 .recover finds in it")
 
     def _mine(self) -> Spool:

@@ -13,6 +13,7 @@ from typing import Any, Self, TextIO
 
 import psycopg
 
+from notifier.configuration import SettingsError
 from notifier.ending import when_told_to_end
 from sql.migrate import migrate
 from vault import sample
@@ -99,9 +100,9 @@ class Up:
 
     async def run(self) -> int:
         """Bring it all up, show the sample's way, and stay until Ctrl-C; return the exit status."""
-        when_told_to_end(self._stop)  # one that ends at once leaves the programs to their leashes
         require()
-        self._folder.claim()
+        self._folder.claim(lambda: self._say("up", "waits for what an earlier one left to end"))
+        when_told_to_end(self._stop)  # one that ends at once leaves the programs to their leashes
         self._say("up", f"data in {self._folder.path}")
         try:
             return await self._run_programs()
@@ -114,7 +115,7 @@ class Up:
         async with asyncio.TaskGroup() as programs:
             try:
                 status, problem = await self._until_stopped(self._live(programs)), None
-            except (UpError, SendFailed, EmbeddedError, psycopg.Error) as error:
+            except (UpError, SendFailed, EmbeddedError, SettingsError, psycopg.Error, OSError) as error:
                 status, problem = 1, error  # raised below: here it would cut the programs' end short
             self._over = True
             self._vault.stop()

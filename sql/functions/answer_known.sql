@@ -2,7 +2,7 @@
 -- jobs here. place is an event's own in the batch. Raises when an event is neither new nor known.
 create or replace function agent_vault.answer_known(p_event_ids text[], p_new_ids uuid[], p_with_job boolean)
 returns table (place int, event_id text, learning_id uuid, job_id uuid, duplicate boolean)
-language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
   v_answered int;

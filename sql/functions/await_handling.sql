@@ -8,7 +8,7 @@ create or replace function agent_vault.await_handling(
   p_claimed_at timestamptz[] default null
 ) returns table (id uuid, handled boolean)
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare

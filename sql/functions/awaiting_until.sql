@@ -1,7 +1,7 @@
 -- The milliseconds until the last of the jobs that a daemon of this name sent, and that await handling, is sent again;
 -- null when there is none.
 create or replace function agent_vault.awaiting_until(p_daemon text, p_queues text[]) returns double precision
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 begin
   perform agent_vault.check_daemon(p_daemon);

@@ -1,7 +1,7 @@
 -- Ends a queued job, or one under way, as failed, because a person said so. claims rises, so that the worker that has
 -- it is fenced out. False when there is nothing to cancel: no such job, or it is finished.
 create or replace function agent_vault.cancel_job(p_job_id uuid) returns boolean
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '8s' as $$
 begin
   update public.jobs j set

@@ -18,10 +18,10 @@ create or replace function agent_vault.claim_jobs(
 ) returns table (
   id uuid, type text, queue text, wake_text text, trigger_name text, learning_id uuid,
   attempts int, max_attempts int, claims int, run_at timestamptz, lapses int, sent_before boolean,
-  claimed_at timestamptz
+  claimed_at timestamptz, sent_at timestamptz
 )
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set enable_sort = off set plan_cache_mode = force_generic_plan
 set lock_timeout = '4s' as $$
 #variable_conflict use_column
@@ -78,11 +78,11 @@ begin
       updated_at = now()
     where j.ctid = any(v_rows)
     returning j.id, j.type, j.queue, j.payload ->> 'text' as wake_text, j.payload ->> 'trigger_name' as trigger_name,
-      j.learning_id, j.attempts, j.max_attempts, j.claims, j.run_at, j.lapses, j.delivered_at is not null as sent_before,
+      j.learning_id, j.attempts, j.max_attempts, j.claims, j.run_at, j.lapses, j.delivered_at,
       j.locked_at, j.created_at
   )
   select c.id, c.type, c.queue, c.wake_text, c.trigger_name, c.learning_id, c.attempts, c.max_attempts, c.claims,
-    greatest(c.run_at, 'epoch'), c.lapses, c.sent_before, c.locked_at
+    greatest(c.run_at, 'epoch'), c.lapses, c.delivered_at is not null, c.locked_at, c.delivered_at
   from claimed c order by c.run_at, c.created_at;
 end
 $$;

@@ -1,7 +1,7 @@
 -- The queues that a call asks about, where the session's login may: those that it has where it names none. Raises 42501
 -- for a queue that is not its own. A login that is not confined may ask about any, and null is all of them.
 create or replace function agent_vault.confine_queues(p_queues text[]) returns text[]
-language plpgsql stable security definer set search_path = '' as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_own constant text[] := agent_vault.session_queues();
 begin

@@ -1,6 +1,6 @@
 -- The jobs that wait or are under way, and the age of the oldest in seconds; no row for a status that has none.
 create or replace function agent_vault.count_open() returns table (status text, jobs bigint, oldest_s double precision)
-language sql stable security definer set search_path = '' as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select s.status, s.jobs, extract(epoch from now() - s.oldest)::double precision
   from (
     select 1 as place, 'queued' as status, count(*) as jobs, min(j.created_at) as oldest

@@ -3,7 +3,7 @@
 create or replace function agent_vault.drop_jobs(
   p_job_ids uuid[], p_claims int[], p_outcome jsonb, p_claimed_at timestamptz[] default null
 ) returns setof uuid
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 declare
   v_ids constant uuid[] := array(select c from agent_vault.complete_jobs(p_job_ids, p_claims, p_outcome, null, p_claimed_at) as c);

@@ -2,7 +2,7 @@
 -- nobody handled them.
 create or replace function agent_vault.failed_unhandled(p_daemon text, p_queues text[], p_within_s double precision)
 returns setof uuid
-language plpgsql stable security definer set search_path = '' set enable_seqscan = off set jit = off as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
 begin
   perform agent_vault.check_daemon(p_daemon);
   p_queues := agent_vault.confine_queues(p_queues);

@@ -2,7 +2,7 @@
 create or replace function agent_vault.find_events(
   p_since timestamptz, p_until timestamptz, p_type text, p_queue text, p_limit int
 ) returns table (id uuid, type text, queue text, created_at timestamptz)
-language plpgsql stable security definer set search_path = '' set enable_seqscan = off set jit = off as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
   v_type text := agent_vault.like_pattern(p_type);

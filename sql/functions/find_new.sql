@@ -3,7 +3,7 @@
 -- for.
 create or replace function agent_vault.find_new(p_queue text, p_since timestamptz, p_limit int) returns setof uuid
 language plpgsql stable security definer
-set search_path = '' set enable_seqscan = off set jit = off set enable_bitmapscan = off set enable_sort = off as $$
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set enable_bitmapscan = off set enable_sort = off as $$
 begin
   return query
   select l.id from public.agent_learnings l

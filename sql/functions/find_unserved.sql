@@ -4,7 +4,7 @@
 create or replace function agent_vault.find_unserved(p_after_s double precision)
 returns table (queue text, jobs bigint, oldest_s double precision)
 language plpgsql stable security definer
-set search_path = '' set enable_seqscan = off set jit = off set enable_sort = off as $$
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set enable_sort = off as $$
 #variable_conflict use_column
 begin
   return query

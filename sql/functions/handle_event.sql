@@ -7,7 +7,7 @@
 -- which jobs it ended.
 create or replace function agent_vault.handle_event(p_id uuid, p_how text, p_queues text[] default null)
 returns table (found boolean, learning_id uuid, ended uuid[])
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare

@@ -1,7 +1,7 @@
 -- Handles many events, as handle_event does one; answers for each id that was given, once.
 create or replace function agent_vault.handle_events(p_ids uuid[], p_how text, p_queues text[] default null)
 returns table (id uuid, found boolean, learning_id uuid, ended uuid[])
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare

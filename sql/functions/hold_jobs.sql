@@ -5,7 +5,7 @@ create or replace function agent_vault.hold_jobs(
   p_job_ids uuid[], p_claims int[], p_claimed_at timestamptz[] default null
 ) returns uuid[]
 language plpgsql security definer
-set search_path = '' set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_own constant uuid[] := agent_vault.own_jobs(p_job_ids);
 begin

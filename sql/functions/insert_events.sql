@@ -7,7 +7,7 @@ create or replace function agent_vault.insert_events(
   p_bodies bytea[], p_as_json boolean[], p_ages_s double precision[], p_with_json boolean, p_with_job boolean
 ) returns table (event_id text, learning_id uuid, job_id uuid, duplicate boolean)
 language plpgsql security definer
-set search_path = '' set plan_cache_mode = force_generic_plan set lock_timeout = '8s' as $$
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set lock_timeout = '8s' as $$
 #variable_conflict use_column
 declare
   v_new_ids uuid[];

@@ -3,7 +3,7 @@
 -- says when it ended, by which it is listed and pruned. A finished job that a person queues by hand is as fresh as after
 -- requeue_job: no late answer to its old claim settles it.
 create or replace function agent_vault.keep_claimable() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if new.status = 'queued' then
     if new.run_at < now() or old.status in ('done', 'failed') or new.awaits_handling then

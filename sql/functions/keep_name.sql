@@ -9,7 +9,7 @@ returns table (
   shared boolean
 )
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set enable_sort = off set plan_cache_mode = force_generic_plan
 set lock_timeout = '2s' as $$
 declare

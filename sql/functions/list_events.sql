@@ -5,7 +5,7 @@ create or replace function agent_vault.list_events(p_queues text[], p_since time
 returns table (
   id uuid, received_at timestamptz, type text, queue text, handled_at timestamptz, handled_how text, state text
 )
-language plpgsql stable security definer set search_path = '' set enable_seqscan = off set jit = off as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
   v_ids uuid[];

@@ -6,7 +6,7 @@ create or replace function agent_vault.list_jobs(
   p_status text, p_type text, p_queue text, p_since timestamptz, p_until timestamptz, p_error text, p_limit int
 ) returns setof jsonb
 language plpgsql stable security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set enable_bitmapscan = off set plan_cache_mode = force_custom_plan as $$
 declare
   v_type text := agent_vault.like_pattern(p_type);

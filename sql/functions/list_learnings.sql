@@ -3,7 +3,7 @@
 -- and read by id, for a row that goes through a query whole brings its raw body along.
 create or replace function agent_vault.list_learnings(p_since timestamptz, p_source text, p_limit int)
 returns setof jsonb
-language sql stable security definer set search_path = '' set enable_seqscan = off set jit = off as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
   with newest as (
     select l.id, l.created_at, l.source from public.agent_learnings l
     where l.created_at >= coalesce(p_since, '-infinity') order by l.created_at desc, l.id limit 10000

@@ -2,7 +2,7 @@
 -- claimed in its queues, so that it neither ends nor locks nor learns of another's; for every other login all of them.
 create or replace function agent_vault.own_jobs(p_job_ids uuid[]) returns uuid[]
 language plpgsql stable security definer
-set search_path = '' set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_queues constant text[] := agent_vault.session_queues();
 begin

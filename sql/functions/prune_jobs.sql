@@ -1,7 +1,7 @@
 -- Deletes up to p_limit jobs that ended so (done or failed) more than p_days ago, the longest ago first; answers how
 -- many. One caller at a time: whoever comes second is answered 0.
 create or replace function agent_vault.prune_jobs(p_status text, p_days int, p_limit int) returns int
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_ids uuid[];

@@ -2,7 +2,7 @@
 -- when it was queued and every job of it that is left is done: a dead letter keeps its learning. What was not recorded
 -- as an event is never touched. One caller at a time: whoever comes second is answered 0.
 create or replace function agent_vault.prune_learnings(p_days int, p_limit int) returns int
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_ids uuid[];

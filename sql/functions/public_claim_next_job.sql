@@ -2,7 +2,7 @@
 -- cannot renew. A thin call of the batch claim, which waits for the disk and need not be shown when it is settled: these
 -- workers show nothing.
 create or replace function public.claim_next_job(p_worker_id text) returns setof public.jobs
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 declare
   v_commit constant text := current_setting('synchronous_commit');

@@ -2,7 +2,7 @@
 -- came from claim_next_job and which is not finished; else it changes nothing. 'queued' gives the job back.
 create or replace function public.complete_job(p_job_id uuid, p_status text, p_last_error text default null)
 returns void
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 begin
   if p_status is null or p_status not in ('done', 'failed', 'queued') then

@@ -4,7 +4,7 @@
 create or replace function agent_vault.pulse(p_queues text[], p_run_after timestamptz default null)
 returns table (database_time timestamptz, work_waits boolean, next_due_ms double precision)
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set enable_sort = off set plan_cache_mode = force_generic_plan
 set lock_timeout = '2s' as $$
 declare

@@ -2,7 +2,7 @@
 -- replay is a job beside those that the event has; without p_replay only an event that never had one gets it. Raises
 -- when one of them gets none.
 create or replace function agent_vault.queue_learnings(p_learning_ids uuid[], p_replay boolean) returns int
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_queued int;

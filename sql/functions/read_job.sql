@@ -1,6 +1,6 @@
 -- A job as a person or a log tool reads it. Its payload, which may hold anybody's words, only when asked for.
 create or replace function agent_vault.read_job(p_job public.jobs, p_with_payload boolean) returns jsonb
-language sql stable security definer set search_path = '' set timezone = 'UTC' as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp set timezone = 'UTC' as $$
   select jsonb_build_object(
     'id', p_job.id, 'type', p_job.type, 'queue', p_job.queue, 'status', p_job.status, 'replay', p_job.replay,
     'learning_id', p_job.learning_id, 'attempts', p_job.attempts, 'max_attempts', p_job.max_attempts,

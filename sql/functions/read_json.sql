@@ -2,7 +2,7 @@
 -- hold its tokens in any of its keys, so only these few, which cannot, are kept. Raises a data exception for what
 -- jsonb cannot hold.
 create or replace function agent_vault.read_json(p_type text, p_body bytea) returns jsonb
-language plpgsql immutable security definer set search_path = '' as $$
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_document jsonb := convert_from(p_body, 'UTF8')::jsonb;
 begin

@@ -3,7 +3,7 @@
 -- beyond 64 KB is left out of a list; joined with nothing it is measured unpacked, since before 18 pg_column_size is
 -- that of the compressed value.
 create or replace function agent_vault.read_learning(p_learning public.agent_learnings, p_whole boolean) returns jsonb
-language sql stable security definer set search_path = '' as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select jsonb_build_object(
     'id', p_learning.id, 'created_at', p_learning.created_at, 'updated_at', p_learning.updated_at,
     'learning', p_learning.learning, 'category', p_learning.category, 'kind', p_learning.kind,

@@ -3,7 +3,7 @@
 -- in now, an index leads to it by a time that is no earlier than its delivery.
 create or replace function agent_vault.recent_wakes(p_daemon text, p_within_s double precision)
 returns table (session text, wake text, age_s double precision)
-language plpgsql stable security definer set search_path = '' set enable_seqscan = off set jit = off as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_since constant timestamptz := now() - make_interval(secs => p_within_s);
 begin

@@ -7,7 +7,7 @@ create or replace function agent_vault.record_batch(
   p_event_ids text[], p_learning_ids uuid[], p_types text[], p_accounts text[], p_queues text[], p_learnings text[],
   p_bodies bytea[], p_as_json boolean[], p_ages_s double precision[], p_wake text[]
 ) returns table (event_id text, learning_id uuid, job_id uuid, duplicate boolean, refused text)
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_setting text;  -- assigned, since perform would run a query
 begin

@@ -5,7 +5,7 @@ create or replace function agent_vault.record_singly(
   p_event_ids text[], p_learning_ids uuid[], p_types text[], p_accounts text[], p_queues text[], p_learnings text[],
   p_bodies bytea[], p_as_json boolean[], p_ages_s double precision[]
 ) returns table (place int, event_id text, learning_id uuid, job_id uuid, duplicate boolean, refused text)
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
   v_row int;

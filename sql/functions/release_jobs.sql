@@ -6,7 +6,7 @@ create or replace function agent_vault.release_jobs(
   p_claimed_at timestamptz[] default null
 ) returns setof uuid
 language plpgsql security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '4s' as $$
 declare
   v_held constant uuid[] := agent_vault.hold_jobs(p_job_ids, p_claims, p_claimed_at);

@@ -1,7 +1,7 @@
 -- A person's second chance for a failed job: queued now, with all its attempts and no lapse, and no word of having been
 -- cancelled. False when it is not failed.
 create or replace function agent_vault.requeue_job(p_job_id uuid) returns boolean
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '8s' as $$
 begin
   update public.jobs j set

@@ -4,7 +4,7 @@
 -- and end. Answers how many.
 create or replace function agent_vault.resend_unhandled(p_daemon text, p_queues text[], p_up_s double precision)
 returns int
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 declare
   v_ids uuid[];

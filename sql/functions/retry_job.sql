@@ -4,7 +4,7 @@ create or replace function agent_vault.retry_job(
   p_job_id uuid, p_claims int, p_delay_s double precision, p_error text, p_outcome jsonb,
   p_claimed_at timestamptz default null
 ) returns text
-language plpgsql security definer set search_path = '' set lock_timeout = '4s' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
 declare
   v_status text := (
     select r.status

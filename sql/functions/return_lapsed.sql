@@ -4,7 +4,7 @@
 -- first of a job that more than ten others shared, as those of a digest do: any of them is hardly the cause, and each
 -- alone they would keep all that is new waiting.
 create or replace function agent_vault.return_lapsed(p_queue text) returns void
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '4s' as $$
 declare
   v_ids uuid[];
@@ -19,14 +19,14 @@ begin
     return;
   end if;
   v_crowded := array(
-    select j.locked_by from public.jobs j where j.id = any(v_ids) and not j.awaits_handling
+    select j.locked_by from public.jobs j where j.id = any(v_ids) and not j.awaits_handling and j.locked_by is not null
     group by j.locked_by having count(*) > 10);
   update public.jobs j set
     status = case when j.attempts < j.max_attempts then 'queued' else 'failed' end,
     run_at = now(),
     lease_until = null,
     awaits_handling = false,
-    lapses = j.lapses + (not j.awaits_handling and (j.attempts > 1 or j.locked_by <> all(v_crowded)))::int,
+    lapses = j.lapses + (not j.awaits_handling and (j.attempts > 1 or coalesce(j.locked_by <> all(v_crowded), true)))::int,
     finished_at = case when j.attempts < j.max_attempts then null else clock_timestamp() end,
     outcome = case
       when j.attempts < j.max_attempts then j.outcome

@@ -2,7 +2,7 @@
 -- untried, and those that it sent with their attempt counted, since its agent can no longer say that it handled them.
 -- The login goes first: while it can claim, more may come.
 create or replace function agent_vault.revoke_daemon(p_name text) returns int
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '8s' as $$
 declare
   v_ids uuid[];

@@ -2,7 +2,7 @@
 -- up by itself, since a long mail pushes it out of the learning's 1,000 characters. Rows are found by columns and read
 -- by id, for a row that goes through a query whole brings its raw body along.
 create or replace function agent_vault.search_learnings(p_words text, p_limit int) returns setof jsonb
-language sql stable security definer set search_path = '' set enable_seqscan = off set jit = off as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
   with newest as (
     select l.id, l.created_at, l.learning, l.tags, l.metadata from public.agent_learnings l
     order by l.created_at desc, l.id limit 10000

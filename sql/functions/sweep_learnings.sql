@@ -3,7 +3,7 @@
 -- that it neither holds up the others nor is tried all the time. What was not recorded as an event is never touched.
 create or replace function agent_vault.sweep_learnings(p_limit int)
 returns table (queued int, refused int, error text)
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_ids uuid[];

@@ -8,7 +8,7 @@
 create or replace function agent_vault.take_name(
   p_daemon text, p_worker text, p_queues text[], p_listens boolean, p_silence_s double precision
 ) returns boolean
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set lock_timeout = '2s' as $$
 declare
   v_lock constant bigint := hashtextextended('agent_vault.daemons/' || p_daemon, 0);

@@ -197,6 +197,24 @@ async def test_a_long_run_holds_up_no_event_and_outlives_a_stop(
     assert {str(job_id): "run-1"} == fake.runs
 
 
+async def test_a_run_that_is_begun_again_is_joined_too(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """What is sent again is a run of its own, and one run, however often a stop or a claim comes between."""
+    fake.held = HoldsTheFirst()
+    config = configured(tmp_path, '[[routes]]\ntype = "RUN"\naction = "agent"\n')
+    (job_id,) = events(database, kind="RUN")
+    database.execute("update public.jobs set delivered_at = now() - interval '1 h'")
+    async with daemon(dsn, fake.url, tmp_path, config=config) as program:
+        await until(lambda: fake.agent_bodies)
+        assert 0 == await program.stop()
+    async with daemon(dsn, fake.url, tmp_path, config=config) as program:
+        await program.event("job_delivered", job_id=str(job_id), run_id="run-1")
+    assert 2 == len(fake.agent_bodies)
+    (key,) = fake.runs
+    assert key.startswith(f"{job_id}/")
+
+
 async def test_what_nobody_handled_is_said_when_it_fails(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:

@@ -139,7 +139,7 @@ def test_a_few_that_waited_go_out_alone() -> None:
 def test_what_was_sent_before_goes_first_and_together() -> None:
     """A wake that was not handled is sent again inside a digest; what is new goes along with it."""
     pacing = pacer()
-    (new,), old = jobs(1), jobs(2, claims=2, sent_before=True)
+    (new,), old = jobs(1), jobs(2, claims=2, sent_at=datetime.now(UTC))
     assert [] == pacing.plan([new, *old], 0).digests
     (digest,) = pacing.plan([], COLLECT_S).digests
     assert (*old, new) == digest.jobs

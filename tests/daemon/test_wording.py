@@ -128,7 +128,7 @@ async def test_a_job_without_text_fails_with_the_reason(
 def test_the_largest_digest_fits_into_a_wake() -> None:
     """So many jobs, each with the longest slug of its own, stay below the gateway's 262,144 bytes."""
     jobs = [
-        job(id=uuid.uuid4(), trigger_name=f"{number:04}".rjust(128, "X"), sent_before=True)
+        job(id=uuid.uuid4(), trigger_name=f"{number:04}".rjust(128, "X"), sent_at=datetime.now(UTC))
         for number in range(MAX_JOBS)
     ]
     text = text_of(jobs)

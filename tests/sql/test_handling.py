@@ -403,3 +403,31 @@ async def test_a_crowd_is_not_suspected_at_once(session: Session, database: psyc
     for expected in (30, 30, 1):
         assert expected == len(await claim(session, limit=50))
         run_out(database)
+
+
+@pytest.mark.parametrize(("of_one", "of_nobody", "expected"), [(0, 12, 1), (11, 1, 11)], ids=["a crowd", "beside one"])
+async def test_what_lapses_in_nobodys_hands_comes_back(
+    session: Session, database: psycopg.Connection, of_one: int, of_nobody: int, expected: int
+) -> None:
+    """Jobs that a person put under way, or an old install left so, have no worker; they are suspects then."""
+    await events(session, of_one + of_nobody)
+    if of_one:
+        assert of_one == len(await claim(session, limit=of_one))
+    database.execute("update public.jobs set status = 'processing' where status = 'queued'")
+    run_out(database)
+    assert expected == len(await claim(session, limit=50))
+    (lapsed,) = database.execute("select count(*) from public.jobs where locked_by is null and lapses = 1").fetchone()
+    assert of_nobody - (not of_one) == lapsed
+
+
+async def test_what_is_sent_again_knows_when_it_was_sent(session: Session) -> None:
+    """The time is the same for each claim until the gateway takes it again: it tells one sending from another."""
+    await events(session)
+    (job,) = await send(session)
+    assert job.sent_at is None
+    await settling.resend_unhandled(session, "mac", ["default"], -1)
+    (first,) = await claim(session)
+    await jobs.release_job(session, first, 0, "the daemon stops")
+    (second,) = await claim(session)
+    assert first.claims < second.claims
+    assert first.sent_at == second.sent_at is not None

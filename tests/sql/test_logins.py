@@ -67,6 +67,7 @@ HOSTILE: dict[str, list[str]] = {
         f"{many}, 'acknowledged'{queues}" for many in ("%(jobs)s", "%(learnings)s") for queues in ("", ", '{default}'")
     ],
 }
+SHADOWED = ("text", "uuid", "jsonb", "timestamptz", "tid", "bytea", "name", "regclass", "regproc")
 EMPTY = {"handle_event": (False, None, []), "handle_events": (False, None, [])}
 
 
@@ -323,6 +324,39 @@ def test_a_vaults_and_an_operators_login(owner: str, server_dsn: str, name: str,
         psycopg.connect(granted.dsn)
     with pytest.raises(LoginError, match=f"no {kind} named {name} has a login: none was granted"):
         revoke(owner, kind, name)
+
+
+def attempt(login: psycopg.Connection, query: str) -> str:
+    """Run a statement; return what the database has against it."""
+    try:
+        login.execute(query)
+    except psycopg.Error as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain"), [("daemon", "pulse"), ("server", "find_unserved"), ("operator", "list_jobs")]
+)
+async def test_a_type_of_its_own_runs_nothing_as_the_owner(owner: str, name: str, kind: str, plain: str) -> None:
+    """A temporary type by the name of one of the catalog's is not what a function means: its check is code."""
+    granted = grant_daemon(owner, name, ["mail"]) if kind == "daemon" else grant(owner, kind, name)
+    with psycopg.connect(granted.dsn, autocommit=True) as login:
+        functions = login.execute(
+            "select p.proname, format('%I.%I(%s)', n.nspname, p.proname, concat_ws(', ', variadic array_fill("
+            "'null'::text, array[p.pronargs]))) from pg_proc p join pg_namespace n on n.oid = p.pronamespace"
+            " where n.nspname in ('agent_vault', 'public') and has_function_privilege(p.oid, 'execute')"
+        ).fetchall()
+        login.execute(
+            "create function pg_temp.evil() returns boolean language plpgsql as $$ begin"
+            " if current_user <> session_user then raise exception 'it ran as %', current_user; end if;"
+            " return true; end $$"
+        )
+        for one in SHADOWED:
+            login.execute(f"create domain pg_temp.{one} as pg_catalog.{one} check (pg_temp.evil())")
+        said = {function: attempt(login, f"select count(*) from {call}") for function, call in functions}
+    assert [] == [(function, error) for function, error in said.items() if "it ran as" in error]
+    assert "" == said[plain]
 
 
 def test_a_login_is_of_one_kind(owner: str, name: str) -> None:

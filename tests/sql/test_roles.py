@@ -117,11 +117,11 @@ def test_the_roles_open_nothing_to_the_public_keys(project: str, api: Callable[.
 
 
 def test_every_function_runs_as_its_owner_with_a_fixed_search_path(database: psycopg.Connection) -> None:
-    """Nobody's schema comes between a function of ours and the catalog."""
+    """Nobody's schema comes between a function of ours and the catalog, nor the caller's temporary one before it."""
     wrong = database.execute(
         "select p.oid::regprocedure from pg_proc p"
         " where p.pronamespace in ('agent_vault'::regnamespace, 'public'::regnamespace)"
-        " and (not p.prosecdef or not coalesce(p.proconfig @> array['search_path=\"\"'], false))"
+        " and (not p.prosecdef or not coalesce(p.proconfig @> array['search_path=pg_catalog, pg_temp'], false))"
         " and p.oid <> 'agent_vault.job_payload'::regproc"  # becomes part of the function that calls it
     )
     assert [] == wrong.fetchall()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gateways import gateway
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from webhooks import SECRET, vault
 
+from sql.logins import grant
 from sql.migrate import latest
 from vault.doctor import clock
 
@@ -214,6 +216,15 @@ async def test_an_old_receiver_that_stores_nothing_here(run: Run, dsn: str, stat
         done = await examine(run, dsn, "--old-url", url)
     assert line(done, "old receiver").startswith(expected)
     assert int("WRONG" in expected) == done.returncode
+
+
+async def test_a_login_that_cannot_look_sends_nothing(run: Run, dsn: str) -> None:
+    """The line says so, and the other lines are there."""
+    granted = grant(dsn, "operator", f"op_{uuid.uuid4().hex[:8]}")
+    done = await examine(run, granted.dsn, "--old-url", f"http://127.0.0.1:{free_port()}/")
+    assert 1 == done.returncode
+    assert line(done, "old receiver").startswith("WRONG  old receiver: not looked at, and nothing was sent")
+    assert f"ok     schema: version {latest()}" == line(done, "schema")
 
 
 async def test_this_vault_is_closed(run: Run, dsn: str, database: psycopg.Connection, tmp_path: Path) -> None:

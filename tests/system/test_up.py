@@ -165,6 +165,18 @@ async def test_no_sample_goes_to_a_real_gateway_unasked(home: Path) -> None:
     assert "Traceback" not in program.text
 
 
+async def test_a_secret_that_others_may_read(home: Path) -> None:
+    """It is refused in a line that says what to do."""
+    secret = home / "data" / "secrets" / "composio_webhook_secret"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("a-secret")
+    secret.chmod(0o644)
+    async with up(home, "--check") as program:
+        assert 78 == await program.ended()
+    assert f"chmod 600 {secret}" in program.text
+    assert "Traceback" not in program.text
+
+
 async def test_it_stays_and_ends_cleanly_at_ctrl_c(home: Path) -> None:
     """After the sample it stays up, shows what happens, and Ctrl-C leaves no process."""
     async with up(home) as program:

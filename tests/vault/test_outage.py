@@ -29,6 +29,8 @@ from vault.keys import CIRCUIT, HEALTH, INBOX, SPOOLER
 from vault.room import Room
 from vault.sender import signed_headers
 from vault.settings import VaultSettings
+from vault.spool_file import SpoolError
+from vault.spool_folder import SpoolFolder
 
 pytestmark = pytest.mark.faults
 
@@ -412,6 +414,47 @@ async def test_refused_at_the_commit(vault: TestClient, dsn: str, folder: Path, 
         # moved one by one, each is dated by a statement of its own: their order may differ by its milliseconds
         assert {"msg_1", "msg_2"} == {one for one in event_ids(database) if not one.startswith("now_")}
         database.execute("drop trigger fail on public.agent_learnings")
+    await drained(folder)
+
+
+async def test_a_delivery_that_postgres_has_no_memory_for(
+    vault: TestClient, dsn: str, folder: Path, switch: Switch
+) -> None:
+    """Its jsonb may be what takes the memory: the others go first, and it follows without."""
+    with psycopg.connect(dsn, autocommit=True) as database:
+        database.execute(
+            "create function fail() returns trigger language plpgsql as $$ begin"
+            " if new.event_id = 'heavy' and new.metadata ? 'raw_payload' then"
+            " raise 'out of memory' using errcode = 'out_of_memory'; end if; return new; end $$;"
+            "create trigger fail before insert on public.agent_learnings for each row execute function fail()"
+        )
+    switch.off()
+    for name in ("heavy", "msg_1", "msg_2"):
+        await spooled(vault, name)
+    switch.on()
+    await drained(folder)
+    await until(lambda: ordinary_now(vault), "an ordinary answer")
+    with psycopg.connect(dsn, autocommit=True) as database:
+        assert ["heavy", "msg_1", "msg_2"] == sorted(one for one in event_ids(database) if not one.startswith("now_"))
+        (heavy,) = [row for row in rows(database, "agent_learnings") if row["event_id"] == "heavy"]
+    assert "raw_payload" not in heavy["metadata"]
+    assert heavy["raw_body"]
+
+
+async def test_a_spool_that_fails_does_not_keep_postgres_away(
+    vault: TestClient, folder: Path, switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once Postgres is back, deliveries go there, whatever ails the spool's own file."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise SpoolError("input/output error")
+
+    monkeypatch.setattr(SpoolFolder, "next_batch", broken)
+    switch.off()
+    await spooled(vault, "msg_1")
+    switch.on()
+    await until(lambda: ordinary_now(vault), "an ordinary answer")
+    monkeypatch.undo()
     await drained(folder)
 
 

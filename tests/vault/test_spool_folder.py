@@ -1,11 +1,12 @@
 """The folder of spool files: who has which, what is left over, and what is damaged."""
 
+import itertools
 import os
 import random
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from spools import MAX_BYTES, empty_index, fill, kept, waiting
 from structlog.testing import capture_logs
 
 from notifier.configuration import SettingsError
+from vault.spool import Kept, Spool
 from vault.spool_folder import SpoolFolder
 
 
@@ -145,6 +147,36 @@ def test_damaged_in_the_middle(folders: list[SpoolFolder], noticed: str) -> None
     assert rows - 50 < len(found) < rows + 1
     assert len(found) == len(set(found))
     assert {"msg_0000", "msg_1499"} < set(found)
+
+
+@pytest.mark.parametrize("number", [1, 4], ids=["its own", "a neighbour's"])
+@pytest.mark.parametrize("saved", [0, 1, 2], ids=["nothing", "some", "more"])
+def test_killed_while_it_saves(
+    folders: list[SpoolFolder], monkeypatch: pytest.MonkeyPatch, number: int, saved: int
+) -> None:
+    """A process that ends while it saves the rows of a damaged file leaves the rest to the next one."""
+    one, other, _ = folders
+    fill(one.path, *(kept(f"msg_{place:02}", age_s=99 - place) for place in range(60)), number=number)
+    empty_index(one.path / f"spool-{number}.sqlite", "delivery_waiting")
+    append, calls = Spool.append, itertools.count()
+
+    def killed(self: Spool, rows: Sequence[Kept]) -> None:
+        if next(calls) == saved:
+            raise KeyboardInterrupt
+        append(self, rows)
+
+    monkeypatch.setattr(Spool, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        one.open() or moved(one)
+    monkeypatch.undo()
+    one.close()
+    with capture_logs() as logs:
+        other.open()
+        found = moved(other)
+    assert [f"msg_{place:02}" for place in range(60)] == sorted(set(found))
+    assert "spool_broken" in [log["event"] for log in logs]
+    assert [] == list(one.path.glob("*.salvage-*"))
+    assert 1 == len(list(one.path.glob("*.broken-*[0-9]")))
 
 
 @pytest.mark.parametrize("name", ["sqlite_autoindex_delivery_1", "delivery_waiting"])
