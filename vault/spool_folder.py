@@ -224,8 +224,9 @@ class SpoolFolder:
         while some := list(itertools.islice(rows, SAVE_ROWS)):
             spool.append(some)
         waiting, _refused = spool.count()
-        broken.move(broken.path.with_name(broken.path.name.replace(_SALVAGE, _BROKEN)))
-        log.error("spool_broken", file=str(broken.path), saved=waiting, remedy="see what sqlite3 .recover finds in it")
+        aside = broken.path.with_name(broken.path.name.replace(_SALVAGE, _BROKEN))
+        broken.move(aside)
+        log.error("spool_broken", file=str(aside), saved=waiting, remedy="see what sqlite3 .recover finds in it")
 
     def _mine(self) -> Spool:
         try:
