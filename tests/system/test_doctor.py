@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from webhooks import SECRET, vault
 
 from sql.logins import grant
-from sql.migrate import latest
+from sql.migrate import latest, migrate
 from vault.doctor import clock
 
 PASSWORD = "canary-password"
@@ -218,9 +218,10 @@ async def test_an_old_receiver_that_stores_nothing_here(run: Run, dsn: str, stat
     assert int("WRONG" in expected) == done.returncode
 
 
-async def test_a_login_that_cannot_look_sends_nothing(run: Run, dsn: str) -> None:
+async def test_a_login_that_cannot_look_sends_nothing(run: Run, blank_dsn: str) -> None:
     """The line says so, and the other lines are there."""
-    granted = grant(dsn, "operator", f"op_{uuid.uuid4().hex[:8]}")
+    migrate(blank_dsn)
+    granted = grant(blank_dsn, "operator", f"op_{uuid.uuid4().hex[:8]}")
     done = await examine(run, granted.dsn, "--old-url", f"http://127.0.0.1:{free_port()}/")
     assert 1 == done.returncode
     assert line(done, "old receiver").startswith("WRONG  old receiver: not looked at, and nothing was sent")
