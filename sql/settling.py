@@ -3,7 +3,8 @@
 A job whose claim is over is left out of the answer and fails no other.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -26,9 +27,10 @@ class RecentWake:
 
 async def complete_jobs(session: Session, jobs: Sequence[Job], outcome: Outcome, since_delivery_s: float) -> set[UUID]:
     """End jobs as done; return which are."""
+    waited_s = _stopwatch()
     rows = await session.fetch(
         "select * from agent_vault.complete_jobs(%s, %s, %s, %s, %s)",
-        [*_claims(jobs), Jsonb(outcome), since_delivery_s, _times(jobs)],
+        lambda: [*_claims(jobs), Jsonb(outcome), since_delivery_s + waited_s(), _times(jobs)],
     )
     return {row[0] for row in rows}
 
@@ -37,13 +39,14 @@ async def complete_each(
     session: Session, jobs: Sequence[Job], outcomes: Sequence[Outcome], since_delivery_s: Sequence[float]
 ) -> set[UUID]:
     """End jobs as done, each with its own outcome and its own age; return which are."""
+    waited_s = _stopwatch()
     rows = await session.fetch(
         "select * from agent_vault.complete_jobs_each(%b, %b, %b, %b, %b)",
-        [
+        lambda: [
             Uuids.of(job.id for job in jobs),
             Integers.of(job.claims for job in jobs),
             Documents.of(outcomes),
-            Doubles.of(since_delivery_s),
+            Doubles.of(age_s + waited_s() for age_s in since_delivery_s),
             Times.of(job.claimed_at for job in jobs),
         ],
     )
@@ -92,9 +95,10 @@ async def await_handling(
 
     Return for each whether it was handled already, and so is done; the others are nobody's to settle or extend.
     """
+    waited_s = _stopwatch()
     rows = await session.fetch(
         "select id, handled from agent_vault.await_handling(%s, %s, %s, %s, %s, %s)",
-        [*_claims(jobs), Jsonb(outcome), since_delivery_s, within_s, _times(jobs)],
+        lambda: [*_claims(jobs), Jsonb(outcome), since_delivery_s + waited_s(), within_s, _times(jobs)],
     )
     return dict(rows)
 
@@ -104,7 +108,10 @@ async def resend_unhandled(session: Session, daemon: str, queues: Sequence[str],
 
     Only what it sent more than `up_s` seconds ago: the gateway's process has been running for so long.
     """
-    rows = await session.fetch("select agent_vault.resend_unhandled(%s, %s, %s)", [daemon, list(queues), up_s])
+    waited_s = _stopwatch()
+    rows = await session.fetch(
+        "select agent_vault.resend_unhandled(%s, %s, %s)", lambda: [daemon, list(queues), up_s + waited_s()]
+    )
     return int(rows[0][0])
 
 
@@ -128,6 +135,12 @@ async def awaiting_until(session: Session, daemon: str, queues: Sequence[str]) -
         0
     ][0]
     return until_ms
+
+
+def _stopwatch() -> Callable[[], float]:
+    """Return what tells the seconds since now: the session may make a call wait, and ages grow meanwhile."""
+    began = time.monotonic()
+    return lambda: time.monotonic() - began
 
 
 def _claims(jobs: Sequence[Job]) -> tuple[list[UUID], list[int]]:

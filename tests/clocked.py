@@ -1,6 +1,6 @@
 """A database whose time the test lets pass, and whose calls are made one moment at a time."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,9 +32,11 @@ class Calls:
         """Take the connection."""
         self.connection = connection
 
-    async def fetch(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    async def fetch(
+        self, query: str, arguments: Sequence[Any] | Callable[[], Sequence[Any]] = ()
+    ) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
-        cursor = self.connection.execute(query, arguments)
+        cursor = self.connection.execute(query, arguments() if callable(arguments) else arguments)
         return cursor.fetchall() if cursor.description else []
 
 

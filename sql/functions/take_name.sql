@@ -36,10 +36,14 @@ begin
     end if;
     return false;
   end if;
+  -- what a forgotten transaction has locked is left to its lease, and does not keep the daemon from its work
   update public.jobs j set lease_until = now() - interval '1 millisecond'
-  where j.status = 'processing' and j.lease_until >= now()
-    and j.locked_by <> p_worker and split_part(j.locked_by, '/', 1) = p_daemon and j.fenced
-    and not j.awaits_handling;
+  where j.id = any(array(
+    select o.id from public.jobs o
+    where o.status = 'processing' and o.lease_until >= now()
+      and o.locked_by <> p_worker and split_part(o.locked_by, '/', 1) = p_daemon and o.fenced
+      and not o.awaits_handling
+    order by o.id for no key update skip locked));
   return true;
 end
 $$;

@@ -2,7 +2,9 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import letters
 import psycopg
@@ -418,6 +420,25 @@ async def test_what_lapses_in_nobodys_hands_comes_back(
     assert expected == len(await claim(session, limit=50))
     (lapsed,) = database.execute("select count(*) from public.jobs where locked_by is null and lapses = 1").fetchone()
     assert of_nobody - (not of_one) == lapsed
+
+
+class Busy:
+    """A session that makes every call wait, and keeps what it was called with."""
+
+    async def fetch(self, _query: str, arguments: Callable[[], list[Any]]) -> list[tuple[int]]:
+        """Wait, and answer with nothing."""
+        await asyncio.sleep(0.2)
+        self.arguments = arguments()
+        return [(0,)]
+
+
+async def test_ages_grow_while_a_call_waits() -> None:
+    """How long ago the gateway took an event, or began, is told as of the moment when the statement goes out."""
+    busy = Busy()
+    await settling.resend_unhandled(busy, "mac", ["default"], 5.0)
+    assert busy.arguments[-1] >= 5.19
+    await settling.complete_jobs(busy, [], SENT, 5.0)
+    assert busy.arguments[-2] >= 5.19
 
 
 async def test_what_is_sent_again_knows_when_it_was_sent(session: Session) -> None:

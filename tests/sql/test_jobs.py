@@ -207,6 +207,19 @@ async def test_a_busy_worker_gets_no_suspect(session: Session, database: psycopg
     assert [last] == [job.id for job in await jobs.claim_jobs(session, "default", "one", 2, 60)]
 
 
+async def test_a_row_that_somebody_locked_does_not_keep_a_name(
+    session: Session, database: psycopg.Connection, dsn: str
+) -> None:
+    """The next run of a daemon begins, and has the leases of the one before but for that one's."""
+    forgotten, other = insert(database, 2)
+    assert 2 == len(await claim(session, worker="one/1"))
+    with psycopg.connect(dsn) as person:
+        person.execute("select from public.jobs where id = %s for update", [forgotten])
+        await take_name(session, Identity("one", "2"), ["default"], listens=False)
+        assert [other] == [job.id for job in await claim(session, worker="one/2")]
+    assert "one/1" == row(database, forgotten)["locked_by"]
+
+
 async def test_a_claim_that_comes_too_late_takes_nothing(session: Session, database: psycopg.Connection) -> None:
     """Its worker has given it up: the job is left to a claim that somebody hears of."""
     (job_id,) = insert(database)
