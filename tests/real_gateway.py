@@ -1,6 +1,7 @@
 """The real OpenClaw gateway that CI starts: what its model was asked, its configuration, its end and its return."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shlex
@@ -26,6 +27,7 @@ STEERED = {
     "OPENCLAW_STATE": "the folder with gateway.pid, its home and, in oc/, its state",
     "OPENCLAW_CLI": "the command openclaw",
 }
+STOP_S = 90.0
 THROTTLED_S = 180.0  # it starts turns at least 30 s apart
 
 
@@ -133,9 +135,17 @@ class RealGateway:
             assert 200 == response.status, await response.text()
 
     async def stop(self) -> None:
-        """End the gateway, not its model."""
-        os.kill(self._pid(), signal.SIGTERM)
-        await until(lambda: not self._runs(), "the gateway's end")
+        """End the gateway, not its model: in order, or as service managers do where that takes too long.
+
+        It waits for the runs of its agents, which may never end on a machine that has too much to do.
+        """
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                os.kill(self._pid(), how)
+            with contextlib.suppress(AssertionError):
+                await until(lambda: not self._runs(), "the gateway's end", STOP_S)
+                return
+        raise AssertionError("the gateway did not end")
 
     async def start(self) -> None:
         """Start it, after the end of the one that runs, if one does; return when it is ready."""
@@ -159,9 +169,19 @@ class RealGateway:
         """Have it run as it was found."""
         if self._config.read_bytes() != self._original:
             self._write(self._original)
+        if self._runs() and not await self._takes_wakes():
+            await self.stop()
         if not self._runs():
             await self.start()
         await self.answers(400)
+
+    async def _takes_wakes(self) -> bool:
+        """Tell whether it comes to take wakes; one that is about to end does not."""
+        try:
+            await self.answers(400)
+        except AssertionError:
+            return False
+        return True
 
     def _write(self, contents: bytes) -> None:
         new = self._config.with_suffix(".new")
