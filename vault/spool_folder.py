@@ -17,15 +17,12 @@ import structlog
 from notifier.complaint import Complaint, one_line
 from notifier.configuration import SettingsError
 from notifier.sources import why
+from vault import salvage
 from vault.spool import Kept, Spool
 from vault.spool_file import SpoolBrokenError, SpoolError, sync_folder
 
-_NAME: Final = re.compile(r"spool-([0-9]{1,9})\.sqlite(\.salvage-[0-9]+)?")
-_SALVAGE: Final = ".salvage-"  # a damaged file whose rows are being taken out of it
-_BROKEN: Final = ".broken-"  # one from which nothing more can be had
+_NAME: Final = re.compile(rf"spool-([0-9]{{1,9}})\.sqlite({salvage.UNFINISHED})?")
 _PASSING: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.ENOMEM}
-
-SAVE_ROWS: Final = 20
 
 log = structlog.get_logger()
 
@@ -71,7 +68,7 @@ class SpoolFolder:
         try:
             own.append(deliveries)
         except SpoolBrokenError:
-            self._replace(own)
+            salvage.replace(own, self._max_bytes)
             own.append(deliveries)
 
     def probe(self) -> None:
@@ -105,7 +102,9 @@ class SpoolFolder:
         try:
             spool.settle(batch, refused)
         except SpoolBrokenError:
-            self._replace(spool)  # what is saved of the batch comes again, and its ids make one row of both
+            salvage.replace(
+                spool, self._max_bytes
+            )  # what is saved of the batch comes again, and its ids make one row of both
 
     def adopt(self) -> None:
         """Take over the files whose processes are gone and that still hold deliveries; complain of one that fails.
@@ -122,7 +121,7 @@ class SpoolFolder:
                 self._fail(error)
         for one in self._held():
             try:
-                self._save_the_rest(one.spool)
+                salvage.finish(one.spool, self._max_bytes)
             except SpoolError as error:
                 self._fail(error)
         self._let_go()
@@ -184,7 +183,7 @@ class SpoolFolder:
             spool.open()
             waiting, refused = spool.count()
         except SpoolBrokenError:
-            self._replace(spool)
+            salvage.replace(spool, self._max_bytes)
             waiting, refused = spool.count()
         if waiting:
             log.info("spool_adopted", file=str(spool.path), waiting=waiting, refused=refused)
@@ -193,40 +192,12 @@ class SpoolFolder:
         try:
             return spool.next_batch(rows=rows, body_bytes=body_bytes)
         except SpoolBrokenError:
-            self._replace(spool)
+            salvage.replace(spool, self._max_bytes)
             return spool.next_batch(rows=rows, body_bytes=body_bytes)
 
     def _fail(self, error: Exception) -> None:
         self._failed = True
         self._complain("spool_failed", error=one_line(error))
-
-    def _replace(self, spool: Spool) -> None:
-        """Move a damaged file aside and begin a new one, with what can still be read of the old."""
-        broken = Spool(spool.path.with_name(f"{spool.path.name}{_SALVAGE}{time.time_ns()}"), self._max_bytes)
-        spool.move(broken.path)
-        try:
-            self._save(broken, spool)
-        except SpoolError:  # the disk is full: all as it was, for another time
-            spool.delete()
-            broken.move(spool.path)
-            raise
-
-    def _save_the_rest(self, spool: Spool) -> None:
-        """Save the rows of damaged files whose process ended before it had; their ids make one of what it did save."""
-        for path in spool.path.parent.glob(f"{spool.path.name}{_SALVAGE}*"):
-            if _NAME.fullmatch(path.name):
-                self._save(Spool(path, self._max_bytes), spool)
-
-    def _save(self, broken: Spool, spool: Spool) -> None:
-        """Move what can be read of a damaged file into another one. Raises SpoolError."""
-        rows = broken.salvage()
-        spool.open()
-        while some := list(itertools.islice(rows, SAVE_ROWS)):
-            spool.append(some)
-        waiting, _refused = spool.count()
-        aside = broken.path.with_name(broken.path.name.replace(_SALVAGE, _BROKEN))
-        broken.move(aside)
-        log.error("spool_broken", file=str(aside), saved=waiting, remedy="see what sqlite3 .recover finds in it")
 
     def _mine(self) -> Spool:
         try:
@@ -264,7 +235,7 @@ class SpoolFolder:
             if not waiting and not refused:
                 spool.check()
         except SpoolBrokenError:
-            self._replace(spool)
+            salvage.replace(spool, self._max_bytes)
             return False
         if waiting:
             return False

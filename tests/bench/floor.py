@@ -49,6 +49,7 @@ class Floor:
     """An insert with a notify, a LISTEN that hears it, and a POST, over connections that are open already."""
 
     name = "bare psycopg + aiohttp"
+    verb = "work"
 
     async def install(self, dsn: str) -> None:
         """Make the table."""
@@ -58,7 +59,7 @@ class Floor:
     @contextlib.asynccontextmanager
     async def worker(self, site: Site, concurrency: int) -> AsyncIterator[None]:  # noqa: ARG002 - one at a time
         """Run the listener."""
-        async with module("bench.floor", "work", site.dsn, site.gateway_url, home=site.home) as running:
+        async with module("bench.floor", self.verb, site.dsn, site.gateway_url, home=site.home) as running:
             await running.line("ready")
             yield
 
@@ -192,13 +193,7 @@ class SameSteps(OneInsert):
     """That server, and a worker that claims before it POSTs: the steps of a queue, and nothing kept from any fault."""
 
     name = "bare, with HTTP and a claim"
-
-    @contextlib.asynccontextmanager
-    async def worker(self, site: Site, concurrency: int) -> AsyncIterator[None]:  # noqa: ARG002 - one at a time
-        """Run the worker."""
-        async with module("bench.floor", "claim", site.dsn, site.gateway_url, home=site.home) as running:
-            await running.line("ready")
-            yield
+    verb = "claim"
 
     @contextlib.asynccontextmanager
     async def producer(self, site: Site) -> AsyncIterator[Callable[[], Awaitable[None]]]:
