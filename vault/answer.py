@@ -1,49 +1,51 @@
-"""The answer to a webhook, written in one piece: what aiohttp does for any answer costs as much as a signature."""
+"""The answer to a webhook: a status and a JSON document, as aiohttp's response or in one piece as it goes out."""
 
 import time
 from email.utils import formatdate
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from aiohttp import HttpVersion11, hdrs, web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import hdrs, web
 
 SERVER: Final = "agent-vault"
 JSON: Final = "application/json; charset=utf-8"
-_HEAD: Final = "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nContent-Length: {}\r\nDate: {}\r\nServer: {}\r\n\r\n"
 
 
-class Answer(web.Response):
-    """200 with a JSON document; over a connection that neither stays nor is HTTP/1.1, aiohttp's own."""
+class Answer(msgspec.Struct, frozen=True):
+    """What a webhook is answered with; `retry_after_s`: when its sender should come again, in seconds."""
 
-    def __init__(self, document: Any) -> None:
-        """Take what msgspec can encode."""
-        self._document = msgspec.json.encode(document)
-        self._whole_to: AbstractStreamWriter | None = None
+    document: dict[str, Any]
+    status: HTTPStatus = HTTPStatus.OK
+    retry_after_s: int | None = None
 
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Begin."""
-        if request.version == HttpVersion11 and request.keep_alive:
-            self._whole_to = request.writer
-            return request.writer
-        super().__init__(body=self._document, headers={hdrs.CONTENT_TYPE: JSON})  # costs as much as half a signature
-        return await super().prepare(request)
+    @classmethod
+    def of_status(cls, status: HTTPStatus) -> "Answer":
+        """Return the answer of a status, with nothing of the request in it."""
+        return cls({"error": status.phrase.lower()}, status)
 
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Send it, and wait while the client does not read. Raises ConnectionError."""
-        if self._whole_to is None:
-            await super().write_eof(data)
-            return
-        await self._whole_to.write(_head(len(self._document), int(time.time())) + self._document)
-        await self._whole_to.drain()
+    def as_bytes(self) -> bytes:
+        """Return the answer over an HTTP/1.1 connection that stays: what aiohttp does costs as much as a signature."""
+        body = msgspec.json.encode(self.document)
+        return _head(self.status, self.retry_after_s, len(body), int(time.time())) + body
 
-    @property
-    def keep_alive(self) -> bool | None:
-        """Whether the connection stays."""
-        return super().keep_alive if self._whole_to is None else True
+    def as_response(self) -> web.Response:
+        """Return the answer over any connection."""
+        headers = {hdrs.CONTENT_TYPE: JSON}
+        if self.retry_after_s is not None:
+            headers[hdrs.RETRY_AFTER] = str(self.retry_after_s)
+        return web.Response(body=msgspec.json.encode(self.document), status=self.status, headers=headers)
 
 
 @lru_cache(64)
-def _head(length: int, now_s: int) -> bytes:
-    return _HEAD.format(JSON, length, formatdate(now_s, usegmt=True), SERVER).encode()
+def _head(status: HTTPStatus, retry_after_s: int | None, length: int, now_s: int) -> bytes:
+    lines = [
+        f"HTTP/1.1 {status} {status.phrase}",
+        f"Content-Type: {JSON}",
+        *([] if retry_after_s is None else [f"Retry-After: {retry_after_s}"]),
+        f"Content-Length: {length}",
+        f"Date: {formatdate(now_s, usegmt=True)}",
+        f"Server: {SERVER}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()

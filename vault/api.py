@@ -67,7 +67,7 @@ def guarded(handler: Handler) -> Handler:
             return refusal(refused.status)
         except psycopg.Error as error:
             log.warning("api_failed", path=request.path, error=one_line(error))
-            return unavailable("the database did not answer")
+            return unavailable("the database did not answer").as_response()
 
     return guard
 
@@ -145,7 +145,7 @@ async def search_learnings(request: web.Request) -> web.Response:
 
 
 async def _body(request: web.Request, kind: type[T]) -> T:
-    check_head(request, BODY_BYTES)
+    check_head(request.headers, request.content_length or 0, BODY_BYTES)
     body = await read_body(request, BODY_BYTES, request.app[SETTINGS].body_timeout_s)
     try:
         return msgspec.json.decode(body, type=kind)

@@ -37,9 +37,9 @@ def make_app(settings: VaultSettings, now: Callable[[], float] = time.time) -> w
     app[SETTINGS] = settings
     app[CLOCK] = now
     app[FAILURES] = Failures()
-    app[DIRECT] = {("POST", f"{prefix}/composio/webhook"): Receiver(app).receive for prefix in PREFIXES}
-    for (method, path), receive in app[DIRECT].items():
-        app.router.add_route(method, path, receive)
+    app[DIRECT] = dict.fromkeys([("POST", f"{prefix}/composio/webhook") for prefix in PREFIXES], Receiver(app))
+    for (method, path), receiver in app[DIRECT].items():
+        app.router.add_route(method, path, receiver.receive)
     for prefix in PREFIXES:
         app.router.add_get(f"{prefix}/health", api.health)
         for method, path, handler in api.GUARDED:

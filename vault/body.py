@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from vault.guest import Guest, guest_of
+from vault.guest import Guest, Headers, guest_of
 
 
 class BodyRefused(Exception):
@@ -17,11 +17,11 @@ class BodyRefused(Exception):
         self.status = status
 
 
-def check_head(request: web.Request, limit_bytes: int) -> None:
+def check_head(headers: Headers, body_bytes: int, limit_bytes: int) -> None:
     """Raise BodyRefused for a body that is announced as too large, or as packed: nothing here unpacks any."""
-    if (request.content_length or 0) > limit_bytes:
+    if body_bytes > limit_bytes:
         raise BodyRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    codings = request.headers.getall(hdrs.CONTENT_ENCODING, None)
+    codings = headers.getall(hdrs.CONTENT_ENCODING, None)
     if codings and any(value.strip().lower() != "identity" for value in codings):
         raise BodyRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 

@@ -1,19 +1,33 @@
 """One connection of anybody's: how long it may take for a request, and what it is told of one that is none."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from multidict import CIMultiDict, CIMultiDictProxy
 
+from vault.answer import Answer
 from vault.gate import Gate
 
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Direct = Mapping[tuple[str, str], Answering]
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 KEPT_ALIVE_S = 75.0  # longer than the minute for which proxies keep a connection of theirs
 LINGERING_S = 5.0  # to read on after a refusal, so that the answer is not lost with the reset
+
+
+class Receiver(Protocol):
+    """Answers the requests of one path."""
+
+    async def receive(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request, whose body may still be coming."""
+
+    def receive_whole(self, headers: Headers, body: bytes, tell: Callable[[Answer], None]) -> None:
+        """Answer a request whose body came with its head, by one call of `tell`, now or later."""
+
+
+Direct = Mapping[tuple[str, str], Receiver]
 
 
 class Guest(web.RequestHandler):
@@ -44,17 +58,17 @@ class Guest(web.RequestHandler):
         self._gate.enter(self)
 
     def data_received(self, data: bytes) -> None:
-        """Wait for a request's head from its first byte on."""
-        if not self._answering:
-            self._expect_head()
+        """Wait for the rest of a request's head."""
         try:
             super().data_received(data)
         except ValueError:  # of aiohttp's parser in Python, on a length of more digits than int() takes
             self.drop()
+        if not self._answering and not self._messages:
+            self._expect_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Leave the gate."""
-        self._head_came()
+        self.begin()  # nothing is waited for
         self._gate.leave(self)
         super().connection_lost(exc)
 
@@ -91,19 +105,28 @@ class Guest(web.RequestHandler):
         told = refusal(resp.status) if isinstance(resp, web.HTTPException) else resp
         return await super().finish_response(request, told, start_time)
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Take a request for one that has come, and its answer for the beginning of the wait for the next."""
+    def begin(self) -> None:
+        """Take a request for one that has come."""
         self._answering = True
-        self._head_came()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def end(self) -> None:
+        """Take its answer for the beginning of the wait for the next."""
+        # without limit of time before the first byte of the next but the server's keep-alive
+        self._answering = False
+        self._gate.whole(self)
+        self._gate.wait(self)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.begin()
         if not request.can_read_body:
             self.whole()
         try:
             return await self._answer_to(request)
         finally:
-            # without limit of time before the first byte of the next but the server's keep-alive
-            self._answering = False
-            self._gate.whole(self)
-            self._gate.wait(self)
+            self.end()
 
     async def _answer_to(self, request: web.BaseRequest) -> web.StreamResponse:
         # before aiohttp looks at it, which quotes what it does not know and stumbles over bytes that are no text
@@ -115,16 +138,11 @@ class Guest(web.RequestHandler):
         directly = self._direct.get((request.method, request.raw_path))
         if directly is None:
             return await self._to_application(request)
-        return misread(request) or await directly(cast("web.Request", request))
+        return misread(request) or await directly.receive(cast("web.Request", request))
 
     def _expect_head(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._head_s, self.drop)
-
-    def _head_came(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 def misread(request: web.BaseRequest) -> web.Response | None:
@@ -150,8 +168,7 @@ def _closing(status: HTTPStatus) -> web.Response:
 
 def refusal(status: int) -> web.Response:
     """Return the answer of a status, with nothing of the request in it."""
-    body = json.dumps({"error": HTTPStatus(status).phrase.lower()})
-    return web.Response(status=status, text=body, content_type="application/json")
+    return Answer.of_status(HTTPStatus(status)).as_response()
 
 
 def guest_of(request: web.Request) -> Guest | None:

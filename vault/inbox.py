@@ -35,11 +35,13 @@ class StorageAwayError(Exception):
 
 @dataclass(slots=True)
 class _Waiting:
-    """An event and the request that waits for its commit."""
+    """An event that waits for its commit, until it is `left` to the spool or to its sender."""
 
     event: NewEvent
     received_at: float
-    stored: asyncio.Future[Recorded | StorageAwayError]
+    stored: asyncio.Future[Recorded | Spooled]
+    patience: asyncio.TimerHandle | None = None
+    left: bool = False
 
 
 class Inbox:
@@ -57,56 +59,58 @@ class Inbox:
         self._queue: deque[_Waiting] = deque()
         self._news = asyncio.Event()
         self._wakes = Wakes()
+        self._spooling: set[asyncio.Task[Spooled]] = set()  # the loop itself would let go of them
 
-    async def store(self, event: NewEvent) -> Recorded | Spooled:
-        """Return when the event is committed, or on this machine's disk. Raises StorageAwayError."""
+    def store(self, event: NewEvent) -> asyncio.Future[Recorded | Spooled]:
+        """Return what is done when the event is committed, or on this machine's disk, else has a StorageAwayError."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(event, loop.time(), loop.create_future())
-        if self._spooler is None:
-            return await self._recorded(waiting)
-        if self._circuit.closed:
-            try:
-                return await self._recorded(waiting)
-            except StorageAwayError:
-                pass  # it may be committed all the same: its id makes one row of both
-        return await self._spooled(waiting, self._spooler)
+        if self._circuit.closed or self._spooler is None:
+            self._enqueue(waiting)
+        else:
+            self._leave(waiting, "the database is away")
+        return waiting.stored
 
-    async def _recorded(self, waiting: _Waiting) -> Recorded:
+    def _enqueue(self, waiting: _Waiting) -> None:
         if not self._room.take(len(waiting.event.body)):
-            raise StorageAwayError(f"{self._room} for the database")
+            self._leave(waiting, f"{self._room} for the database")
+            return
         self._queue.append(waiting)
         self._news.set()
         all_s = _patience_s(self._room.all_bytes)
         # with a spool nobody waits for the bytes of others
         own_s = all_s if self._spooler is None else _patience_s(len(waiting.event.body))
         # a timer of its own, since asyncio.wait and asyncio.timeout cost several times as much
-        patience = asyncio.get_running_loop().call_later(own_s, self._give_up, waiting, own_s >= all_s)
-        try:
-            answer = await waiting.stored
-        finally:
-            patience.cancel()
-        if isinstance(answer, StorageAwayError):
-            raise answer
-        return answer
+        waiting.patience = asyncio.get_running_loop().call_later(own_s, self._give_up, waiting, own_s >= all_s)
 
     def _give_up(self, waiting: _Waiting, is_overdue: bool) -> None:  # noqa: FBT001 - a timer passes no keywords
         """Wait for it no longer; what the writer has not taken up yet, it need not."""
-        waited_s = asyncio.get_running_loop().time() - waiting.received_at
-        if not waiting.stored.done():
-            if is_overdue:
-                self._circuit.trip(f"no commit within {waited_s:.0f} s")
-            waiting.stored.set_result(StorageAwayError(f"no commit within {waited_s:.0f} s"))
+        error = f"no commit within {asyncio.get_running_loop().time() - waiting.received_at:.0f} s"
+        if is_overdue and not waiting.stored.done():
+            self._circuit.trip(error)
+        self._leave(waiting, error)
 
-    @staticmethod
-    async def _spooled(waiting: _Waiting, spooler: Spooler) -> Spooled:
-        age_s = asyncio.get_running_loop().time() - waiting.received_at
-        try:
-            async with asyncio.timeout(DISK_S):
-                return await spooler.keep(waiting.event, time.time() - age_s)
-        except SpoolError as error:
-            raise StorageAwayError(one_line(error)) from error
-        except TimeoutError:
-            raise StorageAwayError(f"the disk did not take it within {DISK_S:.0f} s") from None
+    def _leave(self, waiting: _Waiting, error: str) -> None:
+        """Leave it to the spool, else to its sender. It may be committed all the same: its id makes one row of both."""
+        waiting.left = True
+        if waiting.stored.done():
+            return
+        if self._spooler is None:
+            waiting.stored.set_exception(StorageAwayError(error))
+            return
+        task = asyncio.get_running_loop().create_task(_spool(waiting, self._spooler), name="spool one")
+        self._spooling.add(task)
+        task.add_done_callback(partial(self._spooled, waiting))
+
+    def _spooled(self, waiting: _Waiting, task: asyncio.Task[Spooled]) -> None:
+        self._spooling.discard(task)
+        if waiting.stored.done() or task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            waiting.stored.set_result(task.result())
+        else:
+            waiting.stored.set_exception(error)
 
     async def write(self) -> None:
         """Commit batch after batch, and wake the daemons that these did not; only cancelling ends it."""
@@ -118,7 +122,7 @@ class Inbox:
             if not batch:
                 await self._wake()
             try:
-                if waiting := [one for one in batch if not one.stored.done()]:
+                if waiting := [one for one in batch if not (one.left or one.stored.done())]:
                     await self._commit(waiting)
             finally:
                 for one in batch:
@@ -165,14 +169,16 @@ class Inbox:
         except psycopg.Error as error:
             self._circuit.trip(one_line(error))
             for waiting in batch:
-                _answer(waiting, StorageAwayError(one_line(error)))
+                if _still_waits(waiting):
+                    self._leave(waiting, one_line(error))
         else:
             if wake is not None:
                 self._wakes.woke([*wake, *queues], began)
             if time.monotonic() - began < _patience_s(body_bytes):
                 self._circuit.mend()
             for waiting, answer in zip(batch, recorded, strict=True):
-                _answer(waiting, answer)
+                if _still_waits(waiting):
+                    waiting.stored.set_result(answer)
 
     async def _record_surely(self, batch: list[_Waiting], wake: list[str] | None, deadline_s: float) -> list[Recorded]:
         began = time.monotonic()
@@ -201,9 +207,22 @@ def _ages_s(batch: list[_Waiting]) -> list[float]:
     return [now - waiting.received_at for waiting in batch]
 
 
-def _answer(waiting: _Waiting, answer: Recorded | StorageAwayError) -> None:
-    if not waiting.stored.done():  # it may have gone to the spool meanwhile
-        waiting.stored.set_result(answer)
+def _still_waits(waiting: _Waiting) -> bool:
+    """Tell whether anybody waits for its commit still, and end the wait."""
+    if waiting.patience is not None:
+        waiting.patience.cancel()
+    return not (waiting.left or waiting.stored.done())
+
+
+async def _spool(waiting: _Waiting, spooler: Spooler) -> Spooled:
+    age_s = asyncio.get_running_loop().time() - waiting.received_at
+    try:
+        async with asyncio.timeout(DISK_S):
+            return await spooler.keep(waiting.event, time.time() - age_s)
+    except SpoolError as error:
+        raise StorageAwayError(one_line(error)) from error
+    except TimeoutError:
+        raise StorageAwayError(f"the disk did not take it within {DISK_S:.0f} s") from None
 
 
 def _retried() -> AsyncRetrying:

@@ -18,8 +18,8 @@ from notifier.complaint import one_line
 from notifier.ending import when_told_to_end
 from notifier.readiness import Readiness
 from vault.app import is_ready, make_app
+from vault.express import Express
 from vault.gate import Gate, allow_files
-from vault.guest import Guest
 from vault.keys import CIRCUIT, DIRECT, HEALTH, SETTINGS
 from vault.settings import VaultSettings
 
@@ -102,7 +102,7 @@ async def _listen(runner: web.AppRunner, app: web.Application) -> asyncio.Server
     settings = app[SETTINGS]
     gate = Gate(settings.max_connections, BODIES * settings.max_body_bytes)
     connection = partial(
-        Guest,
+        Express,
         cast("web.Server", runner.server),
         gate,
         settings.header_timeout_s,

@@ -1,22 +1,26 @@
 """`POST /composio/webhook`: verify, store, answer; nothing of a stranger's request reaches the database."""
 
+import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 from aiohttp import web
 
+from notifier.complaint import one_line
 from sql.learnings import NewEvent, Recorded
 from vault.answer import Answer
 from vault.body import BodyRefused, check_head, read_body
 from vault.composio import parse, safe_slug
-from vault.guest import refusal
-from vault.inbox import StorageAwayError
+from vault.guest import Headers
 from vault.keys import CLOCK, INBOX, SETTINGS
 from vault.queues import choose_queue
 from vault.rawjson import expands, fold
 from vault.settings import VaultSettings
-from vault.signature import Delivery, SignatureRefused, prove, read_claim
+from vault.signature import Claim, SignatureRefused, prove, read_claim
 from vault.spooler import Spooled
 
 RETRY_AFTER_S = 5
@@ -41,15 +45,42 @@ class Receiver:
 
         The request need not have gone through the application.
         """
+        told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        began, limit_bytes = time.monotonic(), self._settings.max_body_bytes
+        try:
+            claim = self._claim(request.headers, request.content_length or 0)
+            body = await read_body(request, limit_bytes, self._settings.body_timeout_s)
+        except BodyRefused as refused:
+            return self._too_much(refused).as_response()
+        except SignatureRefused as refused:
+            return self._unproven(refused, request.content_length).as_response()
+        self._take(claim, body, began, partial(_tell, told))
+        return (await told).as_response()
+
+    def receive_whole(self, headers: Headers, body: bytes, tell: Callable[[Answer], None]) -> None:
+        """Answer as `receive` does a request whose body came with its head, by one call of `tell`, now or later."""
         began = time.monotonic()
         try:
-            delivery, body = await self._let_in(request)
+            claim = self._claim(headers, len(body))
         except BodyRefused as refused:
-            log.warning("webhook_refused", reason=str(refused).replace(" ", "_"), limit=self._settings.max_body_bytes)
-            return refusal(refused.status)
+            tell(self._too_much(refused))
         except SignatureRefused as refused:
-            log.warning("webhook_refused", **_told(refused), body_bytes=request.content_length)
-            return web.json_response({"error": "invalid signature"}, status=401)
+            tell(self._unproven(refused, len(body)))
+        else:
+            self._take(claim, body, began, tell)
+
+    def _claim(self, headers: Headers, body_bytes: int) -> Claim:
+        """Return what the headers say. Raises BodyRefused and SignatureRefused before anything is read of the body."""
+        check_head(headers, body_bytes, self._settings.max_body_bytes)
+        return read_claim(headers, self._app[CLOCK]())
+
+    def _take(self, claim: Claim, body: bytes, began: float, tell: Callable[[Answer], None]) -> None:
+        """Store what Composio signed, and tell its answer when that is done."""
+        try:
+            delivery = prove(claim, body, self._secrets)
+        except SignatureRefused as refused:
+            tell(self._unproven(refused, len(body)))
+            return
         event = read_event(delivery.webhook_id, body, self._settings)
         facts = {
             "event_id": event.event_id,
@@ -58,30 +89,22 @@ class Receiver:
             "body_bytes": len(body),
             "attempt": delivery.attempt,
         }
+        stored = self._app[INBOX].store(event)
+        stored.add_done_callback(lambda done: tell(self._answer(done, facts, began)))
+
+    def _answer(self, stored: asyncio.Future[Recorded | Spooled], facts: dict[str, Any], began: float) -> Answer:
         try:
-            recorded = await self._app[INBOX].store(event)
-        except StorageAwayError as error:
-            log.warning("webhook_not_stored", **facts, error=str(error))
+            recorded = stored.result()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be sent again
+            log.warning("webhook_not_stored", **facts, error=one_line(error))
             return unavailable()
-        if isinstance(recorded, Spooled):
-            return self._answer_spooled(recorded, facts, began)
-        return self._answer(recorded, facts, began)
-
-    async def _let_in(self, request: web.Request) -> tuple[Delivery, bytes]:
-        """Return what Composio signed.
-
-        Raises BodyRefused and SignatureRefused, for the headers before the body is read.
-        """
-        settings = self._settings
-        check_head(request, settings.max_body_bytes)
-        claim = read_claim(request.headers, self._app[CLOCK]())
-        body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
-        return prove(claim, body, self._secrets), body
-
-    def _answer(self, recorded: Recorded, facts: dict[str, Any], began: float) -> web.Response:
+        if isinstance(recorded, Spooled):  # on this machine's disk: its job comes with Postgres
+            self._log.info("webhook_accepted", **facts, learning_id=recorded.learning_id, spooled=True, ms=_ms(began))
+            return Answer({"ok": True, "learning_id": recorded.learning_id, "job_queued": False, "spooled": True})
         if recorded.refused:
             self._log.error("webhook_not_stored", **facts, error=recorded.refused)
-            return web.json_response({"error": "db_error", "detail": "the database refused the row"}, status=500)
+            document = {"error": "db_error", "detail": "the database refused the row"}
+            return Answer(document, HTTPStatus.INTERNAL_SERVER_ERROR)
         self._log.info(
             "webhook_accepted",
             **facts,
@@ -92,10 +115,14 @@ class Receiver:
         )
         return Answer({"ok": True, "learning_id": recorded.learning_id, "job_queued": recorded.job_id is not None})
 
-    def _answer_spooled(self, spooled: Spooled, facts: dict[str, Any], began: float) -> web.Response:
-        """Say that it is on this machine's disk: its job comes with Postgres."""
-        self._log.info("webhook_accepted", **facts, learning_id=spooled.learning_id, spooled=True, ms=_ms(began))
-        return Answer({"ok": True, "learning_id": spooled.learning_id, "job_queued": False, "spooled": True})
+    def _too_much(self, refused: BodyRefused) -> Answer:
+        log.warning("webhook_refused", reason=str(refused).replace(" ", "_"), limit=self._settings.max_body_bytes)
+        return Answer.of_status(refused.status)
+
+    @staticmethod
+    def _unproven(refused: SignatureRefused, body_bytes: int | None) -> Answer:
+        log.warning("webhook_refused", **_told(refused), body_bytes=body_bytes)
+        return Answer({"error": "invalid signature"}, HTTPStatus.UNAUTHORIZED)
 
 
 def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEvent:
@@ -110,7 +137,7 @@ def read_event(webhook_id: str, body: bytes, settings: VaultSettings) -> NewEven
         queue=choose_queue(settings.queues, slug, event.connected_account_id, event.user_id),
         learning=f"Composio trigger: {slug} - {event.data_text}",
         body=body,
-        as_json=not expands(folded) and not _hides_account(slug, folded),
+        as_json=not expands(body, folded) and not _hides_account(slug, folded),
     )
 
 
@@ -126,13 +153,14 @@ def _hides_account(slug: str, folded: bytes) -> bool:
     return not slug.startswith(ACCOUNT) and ACCOUNT.encode() in folded
 
 
-def unavailable(detail: str = "not stored, send it again") -> web.Response:
+def unavailable(detail: str = "not stored, send it again") -> Answer:
     """Say that the database is away, and when to come again."""
-    return web.json_response(
-        {"error": "db_error", "detail": detail},
-        status=503,
-        headers={"Retry-After": str(RETRY_AFTER_S)},
-    )
+    return Answer({"error": "db_error", "detail": detail}, HTTPStatus.SERVICE_UNAVAILABLE, RETRY_AFTER_S)
+
+
+def _tell(told: asyncio.Future[Answer], answer: Answer) -> None:
+    if not told.done():  # by whoever does not wait any longer
+        told.set_result(answer)
 
 
 def _ms(began: float) -> float:

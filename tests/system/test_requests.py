@@ -114,7 +114,7 @@ async def test_ambiguous_requests(port: int, database: psycopg.Connection, reque
         assert (name, others.get(name, b"400")) == (name, answer[9:12])
         assert (name, bool(answer)) == (name, answer.count(b"HTTP/1.") == 1)
         if name not in others:
-            assert answer.endswith(b'\r\n\r\n{"error": "bad request"}')
+            assert answer.endswith(b'\r\n\r\n{"error":"bad request"}')
     assert [] == rows(database, "agent_learnings")
 
 
@@ -150,7 +150,7 @@ async def test_unknown_addresses(port: int) -> None:
         answers.add(without_date(await say(port, head.encode())))
     (answer,) = answers
     assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
-    assert answer.endswith(b'\r\n\r\n{"error": "not found"}')
+    assert answer.endswith(b'\r\n\r\n{"error":"not found"}')
 
 
 @both_parsers
@@ -172,7 +172,7 @@ async def test_one_answer_for_whatever_is_wrong_with_a_signature(port: int, data
         answers.add(without_date(await say(port, "\r\n".join(lines).encode() + b"\r\n\r\n" + BODY)))
     (answer,) = answers
     assert answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
-    assert answer.endswith(b'\r\n\r\n{"error": "invalid signature"}')
+    assert answer.endswith(b'\r\n\r\n{"error":"invalid signature"}')
     assert [] == rows(database, "agent_learnings")
 
 

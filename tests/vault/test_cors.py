@@ -50,7 +50,7 @@ async def ask(vault: TestClient, method: str, path: str, headers: dict[str, str]
 
 async def test_without_origins(vault: TestClient) -> None:
     """Unless it is set, a preflight is an unknown request like any other, and no answer speaks of pages."""
-    unknown = (404, {}, '{"error": "not found"}')
+    unknown = (404, {}, '{"error":"not found"}')
     for method, path in [*GUARDED, *OPEN]:
         assert unknown == await ask(vault, "OPTIONS", path, preflight(method))
         _, told, _ = await ask(vault, method, path, {"Origin": PAGE, "Authorization": f"Bearer {KEY}"})
@@ -82,7 +82,7 @@ async def test_a_listed_page(shared: TestClient, origin: str) -> None:
 async def test_any_other_page(shared: TestClient, origin: str) -> None:
     """An origin that is not listed letter by letter is answered as if there were none, and may read nothing."""
     for method, path in GUARDED:
-        assert (404, {}, '{"error": "not found"}') == await ask(shared, "OPTIONS", path, preflight(method, origin))
+        assert (404, {}, '{"error":"not found"}') == await ask(shared, "OPTIONS", path, preflight(method, origin))
         _, told, _ = await ask(shared, method, path, {"Origin": origin, "Authorization": f"Bearer {KEY}"})
         assert {} == told
 
@@ -90,11 +90,11 @@ async def test_any_other_page(shared: TestClient, origin: str) -> None:
 async def test_what_is_not_the_apis(shared: TestClient) -> None:
     """The webhook and the probes are no page's, nor is another method; two origins are none."""
     for method, path in OPEN:
-        assert (404, {}, '{"error": "not found"}') == await ask(shared, "OPTIONS", path, preflight(method))
+        assert (404, {}, '{"error":"not found"}') == await ask(shared, "OPTIONS", path, preflight(method))
         assert {} == (await ask(shared, method, path, {"Origin": PAGE}))[1]
     assert 404 == (await ask(shared, "OPTIONS", "/jobs/next", preflight("GET")))[0]
     assert 404 == (await ask(shared, "OPTIONS", "/jobs/next", {"Origin": PAGE}))[0]
-    assert (404, {}, '{"error": "not found"}') == await ask(shared, "GET", "/jobs/next", {"Origin": PAGE})
+    assert (404, {}, '{"error":"not found"}') == await ask(shared, "GET", "/jobs/next", {"Origin": PAGE})
     twice = [("Origin", PAGE), ("Origin", PAGE), ("Access-Control-Request-Method", "POST")]
     async with shared.options("/jobs/next", headers=twice) as response:
         assert (404, {}) == (response.status, access(dict(response.headers)))

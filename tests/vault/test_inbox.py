@@ -126,7 +126,7 @@ async def test_says_when_the_database_is_back(session: Session, database: psycop
 async def test_full(session: Session) -> None:
     """Behind a database that hangs a thousand may wait; the next is told at once to come again."""
     box = Inbox(session)
-    waiting = [asyncio.create_task(box.store(event(f"msg_{n}"))) for n in range(1000)]
+    waiting = [box.store(event(f"msg_{n}")) for n in range(1000)]
     await asyncio.sleep(0)  # each is in the queue now
     with pytest.raises(StorageAwayError, match=r"1000 events of 0\.0 MiB wait for the database"):
         await box.store(event("one more"))
@@ -138,7 +138,7 @@ async def test_full(session: Session) -> None:
 async def test_one_that_no_longer_waits(session: Session, commits: Commits, database: psycopg.Connection) -> None:
     """Who leaves during the commit takes no neighbour's answer along, and has delivered."""
     box = Inbox(session)
-    gone, stays = (asyncio.create_task(box.store(event(name))) for name in ("msg_1", "msg_2"))
+    gone, stays = (box.store(event(name)) for name in ("msg_1", "msg_2"))
     await asyncio.sleep(0)  # both are in the queue now
     writer = asyncio.create_task(box.write())
     with commits.held():
@@ -167,7 +167,7 @@ async def test_no_room_for_more_bytes(session: Session) -> None:
     """Behind a database that hangs 8 MiB may wait, and one larger body."""
     box = Inbox(session)
     sizes = (8 * 1024 * 1024 - 10, 30 * 1024 * 1024)
-    waiting = [asyncio.create_task(box.store(event(f"msg_{size}", bytes(size)))) for size in sizes]
+    waiting = [box.store(event(f"msg_{size}", bytes(size))) for size in sizes]
     await asyncio.sleep(0)  # each is in the queue now
     for size in (11, 9 * 1024 * 1024):
         with pytest.raises(StorageAwayError, match=r"2 events of 38\.0 MiB wait for the database"):

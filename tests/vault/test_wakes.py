@@ -188,7 +188,7 @@ async def test_an_unknown_commit_is_woken_for(session: Session, ear: Ear, commit
     spend(box._wakes, "default", time.monotonic() + 2)  # none at once for a while
     writer = asyncio.create_task(box.write())
     with commits.held():
-        storing = asyncio.create_task(box.store(event("msg_1")))
+        storing = box.store(event("msg_1"))
         backend = await commits.waiting()
         assert {"default"} == box._wakes.owed
         assert [] == ear.heard()
