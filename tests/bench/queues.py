@@ -13,6 +13,7 @@ from bench.pgqueuer_peer import Peer as PgQueuerPeer
 from pgqueuer.db import AsyncpgPoolDriver
 from pgqueuer.queries import EntrypointExecutionParameter, Queries
 
+from daemon.low_water import LowWater
 from sql.jobs import claim_jobs
 from sql.migrate import migrate
 from sql.session import Session
@@ -53,11 +54,12 @@ class Kind(Protocol):
 
 
 class OurQueue:
-    """Through the functions that the daemon calls."""
+    """Through the functions that the daemon calls, and above its mark: one claim in five seconds looks everywhere."""
 
     def __init__(self, session: Session, database: psycopg.AsyncConnection) -> None:
         self._session = session
         self._database = database
+        self._low_water = LowWater()
 
     async def insert(self, count: int) -> None:
         """Insert as any producer does."""
@@ -69,7 +71,10 @@ class OurQueue:
 
     async def claim(self, limit: int) -> Sequence[Any]:
         """Lease them."""
-        return await claim_jobs(self._session, "default", "bench/1", limit, 60)
+        run_after = self._low_water.of("default")
+        claimed = await claim_jobs(self._session, "default", "bench/1", limit, 60, run_after=run_after)
+        self._low_water.claimed("default", claimed)
+        return claimed
 
     async def complete(self, claimed: Sequence[Any]) -> None:
         """End them."""
