@@ -30,15 +30,19 @@ class Express(Guest):
     def data_received(self, data: bytes) -> None:
         """Let aiohttp parse it, and its task sleep for now."""
         waiter, self._waiter = self._waiter, None
-        super().data_received(data)
-        self._waiter = waiter
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
         if waiter is None or waiter.done() or not self._messages:
             return
         if not self._take(*self._messages[0]):
             waiter.set_result(None)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Let aiohttp's task end; what was taken is stored all the same."""
+        """Let aiohttp's task end; storing what was taken goes on."""
+        if self._waiter is not None and self._waiter.done() and self._task_handler is not None:
+            self._task_handler.cancel()  # woken by an answer for the next request, it would find nobody to give it to
         self._give_back()
         super().connection_lost(exc)
 
@@ -46,7 +50,7 @@ class Express(Guest):
         """Have a request answered here, or return that it is for aiohttp's task."""
         if (
             len(self._messages) > 1
-            or self._paused  # the client does not read: aiohttp's task waits until it does
+            or self._paused  # the client does not read: aiohttp's task answers once more, and then waits until it does
             or not isinstance(message, RawRequestMessage)
             or not payload.is_eof()
             or message.version != HttpVersion11
@@ -74,13 +78,15 @@ class Express(Guest):
         """Send the answer, and let aiohttp's task go on waiting."""
         if self._held is None:  # the client is gone
             return
-        if self.transport is not None:
-            self.transport.write(answer.as_bytes())
-        self.end()
-        self._keep_alive()
-        self._give_back()
+        try:
+            if self.transport is not None:
+                self.transport.write(answer.as_bytes())
+        finally:
+            self.end()
+            self._keep_alive()
+            self._give_back()
         if self._waiter is not None and not self._waiter.done():
-            if self._close:  # the vault ends, and waits for the task
+            if self._close or self._force_close:  # the vault ends, and waits for the task
                 self._waiter.cancel()
             elif self._messages:
                 self._waiter.set_result(None)

@@ -63,7 +63,7 @@ class Guest(web.RequestHandler):
             super().data_received(data)
         except ValueError:  # of aiohttp's parser in Python, on a length of more digits than int() takes
             self.drop()
-        if not self._answering and not self._messages:
+        if not self._answering and (self._paused or not self._messages):  # whoever sends but does not read, goes too
             self._expect_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:

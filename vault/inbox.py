@@ -62,7 +62,10 @@ class Inbox:
         self._spooling: set[asyncio.Task[Spooled]] = set()  # the loop itself would let go of them
 
     def store(self, event: NewEvent) -> asyncio.Future[Recorded | Spooled]:
-        """Return what is done when the event is committed, or on this machine's disk, else has a StorageAwayError."""
+        """Return what is done when the event is committed or refused, or on this machine's disk.
+
+        It has a StorageAwayError where it must be sent again.
+        """
         loop = asyncio.get_running_loop()
         waiting = _Waiting(event, loop.time(), loop.create_future())
         if self._circuit.closed or self._spooler is None:

@@ -94,10 +94,12 @@ class Receiver:
 
     def _answer(self, stored: asyncio.Future[Recorded | Spooled], facts: dict[str, Any], began: float) -> Answer:
         try:
-            recorded = stored.result()
+            return self._told_of(stored.result(), facts, began)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be sent again
             log.warning("webhook_not_stored", **facts, error=one_line(error))
             return unavailable()
+
+    def _told_of(self, recorded: Recorded | Spooled, facts: dict[str, Any], began: float) -> Answer:
         if isinstance(recorded, Spooled):  # on this machine's disk: its job comes with Postgres
             self._log.info("webhook_accepted", **facts, learning_id=recorded.learning_id, spooled=True, ms=_ms(began))
             return Answer({"ok": True, "learning_id": recorded.learning_id, "job_queued": False, "spooled": True})

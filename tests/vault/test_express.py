@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
 
@@ -57,15 +58,24 @@ class Site:
         writer.transport.abort()
 
 
+@contextlib.asynccontextmanager
+async def listening(settings: VaultSettings) -> AsyncIterator[Site]:
+    """Have a vault listen."""
+    runner = web.AppRunner(make_app(settings), shutdown_timeout=60)
+    await runner.setup()
+    server = await serve._listen(runner, runner.app)
+    try:
+        yield Site(runner, server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        await runner.cleanup()
+
+
 @pytest.fixture
 async def site(configure: Callable[..., VaultSettings]) -> AsyncIterator[Site]:
     """A vault over the test's database, for small bodies."""
-    runner = web.AppRunner(make_app(configure(port=0, max_body_bytes=10_000)), shutdown_timeout=60)
-    await runner.setup()
-    listening = await serve._listen(runner, runner.app)
-    yield Site(runner, listening.sockets[0].getsockname()[1])
-    listening.close()
-    await runner.cleanup()
+    async with listening(configure(port=0, max_body_bytes=10_000)) as listens:
+        yield listens
 
 
 def fails(*_arguments: Any) -> NoReturn:
@@ -174,6 +184,33 @@ async def test_who_rests_too_long(site: Site, monkeypatch: pytest.MonkeyPatch) -
             assert (await client.ask(request()))[0].startswith(b"HTTP/1.1 200 ")
             await asyncio.sleep(0.5)  # not a wait for anything: longer in all than it may rest
         assert await client.hung_up()
+
+
+async def test_who_sends_and_never_reads(configure: Callable[..., VaultSettings]) -> None:
+    """A connection that goes on sending while its answers are not read is closed in time."""
+    async with listening(configure(port=0, header_timeout_s=1)) as site, site.client() as client:
+        assert (await client.ask(request()))[0].startswith(b"HTTP/1.1 200 ")
+        (connection,) = site.runner.server.connections
+        connection.pause_writing()  # as the event loop says when nothing more goes out
+        assert (await client.ask(request()))[0].startswith(b"HTTP/1.1 200 ")
+        client.writer.write(request())  # to nobody: aiohttp's task waits until more goes out
+        assert await client.hung_up()
+
+
+async def test_lost_with_the_answer(site: Site, commits: Commits) -> None:
+    """Who goes away while the answer to one request goes out, and has sent another, leaves no fault behind."""
+    faults = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context["message"]))
+    for _ in range(20):
+        async with site.client() as client:
+            with commits.held():
+                client.writer.write(request())
+                await commits.waiting()
+                client.writer.write(request())
+                client.writer.write_eof()
+        await until(lambda: not connections())
+    gc.collect()
+    assert [] == faults
 
 
 async def test_a_fault_of_ours(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
