@@ -102,9 +102,8 @@ class SpoolFolder:
         try:
             spool.settle(batch, refused)
         except SpoolBrokenError:
-            salvage.replace(
-                spool, self._max_bytes
-            )  # what is saved of the batch comes again, and its ids make one row of both
+            # what is saved of the batch comes again, and its ids make one row of both
+            salvage.replace(spool, self._max_bytes)
 
     def adopt(self) -> None:
         """Take over the files whose processes are gone and that still hold deliveries; complain of one that fails.

@@ -52,8 +52,10 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """Connect."""
+        """Connect, and wait until the vault has the connection: what is sent before that comes in one piece."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        own = writer.get_extra_info("sockname")
+        await until(lambda: any(one.peername == own for one in self.runner.server.connections))
         yield Client(reader, writer)
         writer.transport.abort()
 
