@@ -82,6 +82,8 @@ class Worker:
                 await self.watch.look_again(closed_by)  # what a restart lost is sent again before what is new
             held = await self._claiming.claim(self._room())
             self._send(held)
+            if held:
+                await asyncio.sleep(0)  # what goes out goes first
             if not held and not self._stop.is_set():
                 await self._waker.wait()
 
