@@ -19,12 +19,14 @@ begin
     select e.id, e.event_id, e.received_at, e.received_at,
       e.learning, 'composio_trigger', 'composio_webhook',
       array_remove(array[e.account, upper(e.type)], null), 1.0,
-      jsonb_strip_nulls(jsonb_build_object(
-        'received_at', e.received_at, 'trigger_name', e.type, 'connected_account_id', e.account))
-      || case when p_with_json and e.as_json
-        then jsonb_build_object('raw_payload', case when e.type like 'composio.connected\_account.%'
-          then agent_vault.read_json(e.type, e.body) else convert_from(e.body, 'UTF8')::jsonb end)
-        else '{}' end,
+      jsonb_set_lax(
+        jsonb_strip_nulls(jsonb_build_object(
+          'received_at', e.received_at, 'trigger_name', e.type, 'connected_account_id', e.account)),
+        '{raw_payload}',
+        case when not (p_with_json and e.as_json) then null
+          when e.type like 'composio.connected\_account.%' then agent_vault.read_json(e.type, e.body)
+          else convert_from(e.body, 'UTF8')::jsonb end,
+        true, 'return_target'),
       e.body, e.queue, case when p_with_job then now() end
     from (
       -- received_at differs within a batch, so that the newest first is a real order; a clock that moves on between
