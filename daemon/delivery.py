@@ -59,8 +59,8 @@ class Delivery:
         self._answered(digest)  # but not where this is cancelled: then nothing is to go out any more
         if answer is None:
             return Ended(pending=False)
-        await self._settlement.settle(digest, answer)
-        return Ended(_is_pending(digest, answer), answer.verdict is Verdict.REJECTED)
+        verdict = await self._settlement.settle(digest, answer)
+        return Ended(_is_pending(digest, answer), verdict is Verdict.REJECTED)
 
     async def _send(self, digest: Digest) -> Answer | None:
         """Do as its route says; None means that no answer is to be settled. Raises LeaseLostError."""

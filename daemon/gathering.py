@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from daemon.plan import Digest, Plan, Routed
+from daemon.plan import Digest, Ended, Plan, Routed
 from daemon.slots import Slots
 
 DIGEST_SLOTS = 1
@@ -69,6 +69,13 @@ class Gathering:
                 items = items[self.largest :]
             self._gather(items, now_s, plan)
 
+    def learn(self, jobs: int, ended: Ended) -> None:
+        """Learn how many jobs the gateway takes together: half of those that it refused, and one more each time."""
+        if ended.refused and jobs > 1:
+            self.largest = jobs // 2
+        elif ended.pending and jobs >= self.largest:
+            self.largest = min(self.largest + 1, MAX_JOBS)
+
     def leave(self) -> list[Routed]:
         """Give up what was collected."""
         items, self._collected, self._gathered_at_s = self._collected, [], None
@@ -85,6 +92,9 @@ class Gathering:
         return int(is_others_turn) + int(not is_urgent)
 
     def _plan_events(self, items: Sequence[Routed], now_s: float, plan: Plan) -> None:
+        if not self.slots.counts:
+            self._each(items, now_s, plan)
+            return
         if self._gathered_at_s is not None or any(item.job.sent_before for item in items):
             self._gather(items, now_s, plan)
             return

@@ -65,6 +65,11 @@ class Leases:
         return list(self._held)
 
     @property
+    def jobs(self) -> list[Job]:
+        """The held jobs."""
+        return [held.job for held in self._held.values()]
+
+    @property
     def are_idle(self) -> bool:
         """Tell whether nothing is held but what is set aside."""
         return not self._near

@@ -70,8 +70,7 @@ class Pacer:
         if digest.route.action != "drop":
             session = self._session(digest.route.session)
             session.slots.settle(digest.key, now_s, pending=ended.pending, deferred=digest.route.mode != "now")
-            if ended.refused:
-                session.largest = max(len(digest.items) // 2, 1)
+            session.learn(len(digest.items), ended)
 
     def remember(self, session: str, wake: str, now_s: float, age_s: float) -> None:
         """Count a wake of an earlier run."""

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable
 
 from daemon.plan import Digest
-from sql.jobs import Job
 
 AHEAD_S = 0.25
 LEAST_S = 0.001  # nobody answers sooner
@@ -53,11 +52,11 @@ class Places:
         self._free += 1
         self._answered_s.append(self._now_s())
 
-    def leave(self) -> list[Job]:
+    def leave(self) -> list[Digest]:
         """Give up what waits."""
-        jobs = [job for digest in self._waiting for job in digest.jobs]
+        digests = list(self._waiting)
         self._waiting.clear()
-        return jobs
+        return digests
 
     def _lately(self, now_s: float) -> int:
         """Return how many were answered in the last quarter of a second."""

@@ -57,8 +57,8 @@ class Settlement:
         """Whether the latest answers say that nothing is to be sent."""
         return self._pause.is_closed
 
-    async def settle(self, digest: Digest, answer: Answer) -> None:
-        """Do with its jobs as the gateway's answer says."""
+    async def settle(self, digest: Digest, answer: Answer) -> Verdict:
+        """Do with its jobs as the gateway's answer says, or the probe after it, and return which verdict that was."""
         answered_at = asyncio.get_running_loop().time()
         if answer.blames_the_job and (unwell := await self._gateway_is_unwell()):
             answer = unwell
@@ -85,6 +85,7 @@ class Settlement:
                 # no delay, whatever Retry-After says: the pause's probe knows better when the gateway is back
                 self._pause.close(answer)
                 await self.release(digest.jobs, self._gateway.remedy(answer))
+        return answer.verdict
 
     async def drop(self, digest: Digest) -> None:
         """End jobs as their route says, without a word to the gateway."""

@@ -28,7 +28,7 @@ class Slots:
     def __init__(self, budget: float, window_s: float) -> None:
         """Keep at most `budget` pending; infinity keeps no count."""
         self._budget = budget
-        self._counts = not math.isinf(budget)
+        self.counts = not math.isinf(budget)
         self._window_s = window_s
         self._wakes: dict[str, _Wake] = {}
 
@@ -57,13 +57,13 @@ class Slots:
 
     def take(self, wake: str) -> None:
         """Count a wake that is on its way."""
-        if self._counts:
+        if self.counts:
             self._wakes[wake] = _Wake()
 
     def settle(self, wake: str, now_s: float, *, pending: bool, deferred: bool = False) -> None:
         """Count it from its answer on, or no more; `deferred` says that it waits for the agent's next heartbeat."""
         self._wakes.pop(wake, None)
-        if not pending or not self._counts:
+        if not pending or not self.counts:
             return
         if not deferred:  # the turn that it starts takes up all that is pending
             for other in self._wakes.values():
@@ -73,7 +73,7 @@ class Slots:
 
     def remember(self, wake: str, now_s: float, age_s: float) -> None:
         """Count a wake that an earlier run sent."""
-        if self._counts:
+        if self.counts:
             self._wakes[wake] = _Wake(now_s - age_s, self._window_s)
 
     def forget_before(self, began_s: float) -> None:

@@ -71,9 +71,18 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as self._deliveries:
                 await self._work()
-                await self._settlement.release([*self._pacer.leave(), *self._places.leave()], "the daemon stops")
+                unsent = [job for digest in self._places.leave() for job in digest.jobs]
+                await self._settlement.release([*self._pacer.leave(), *unsent], "the daemon stops")
         finally:
-            self._let_go(self._places.leave())  # nothing, unless this crashed
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Hold nothing any more. After a crash the leases lapse, counted: a job may have been its cause."""
+        now_s = asyncio.get_running_loop().time()
+        for digest in self._places.leave():
+            self._pacer.ended(digest, now_s, Ended(pending=False))
+        self._pacer.leave()
+        self._let_go(self.leases.jobs)
 
     async def _work(self) -> None:
         while not self._stop.is_set():

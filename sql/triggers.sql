@@ -7,8 +7,7 @@ for each statement execute function agent_vault.notify_inserted();
 
 create or replace trigger agent_vault_updated after update on public.jobs
 for each row
-when (new.status = 'queued'
-  and (old.status <> 'queued' or new.run_at < old.run_at or new.queue <> old.queue))
+when (new.queue <> old.queue or new.status = 'queued' and (old.status <> 'queued' or new.run_at < old.run_at))
 execute function agent_vault.notify_updated();
 
 create or replace trigger agent_vault_entered before insert on public.jobs

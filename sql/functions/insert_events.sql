@@ -1,7 +1,8 @@
 -- Inserts a batch of events, each as a learning and a job; the arrays run in parallel. Answers for each, in order, its
 -- learning, its job and whether it was known before. Rows go in ordered by event_id, so that two vaults with the same
 -- events wait for each other and do not deadlock; an event that is twice in the batch goes in as its first.
--- p_with_json and p_with_job leave out what a row was refused for. The age is the seconds since receipt. What is done for each row stands in the statement: a call would cost as much again.
+-- p_with_json and p_with_job leave out what a row was refused for. The age is the seconds since receipt. What is done for
+-- each row stands in the statement: a call would cost as much again.
 create or replace function agent_vault.insert_events(
   p_event_ids text[], p_learning_ids uuid[], p_types text[], p_accounts text[], p_queues text[], p_learnings text[],
   p_bodies bytea[], p_as_json boolean[], p_ages_s double precision[], p_with_json boolean, p_with_job boolean
@@ -24,7 +25,7 @@ begin
           'received_at', e.received_at, 'trigger_name', e.type, 'connected_account_id', e.account)),
         '{raw_payload}',
         case when not (p_with_json and e.as_json) then null
-          when e.type like 'composio.connected\_account.%' then agent_vault.read_json(e.type, e.body)
+          when e.type like 'composio.connected\_account.%' then agent_vault.account_document(e.body)
           else convert_from(e.body, 'UTF8')::jsonb end,
         true, 'return_target'),
       e.body, e.queue, case when p_with_job then now() end

@@ -1,4 +1,4 @@
--- Raises JB001: the lease that a worker wants to settle or extend is no longer its own.
+-- Raises JB001: the lease that a worker wants to settle is no longer its own.
 create or replace function agent_vault.lease_lost(p_job_id uuid, p_claims int) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin

@@ -1,7 +1,7 @@
 -- Puts the jobs of a queue whose lease lapsed back: queued, or failed when no attempt is left. The attempt stays
 -- counted. locked_by is kept: it lets the worker revive the lease. lapses marks the job as one to be claimed alone. What
 -- awaits handling has no worker that fell silent: the agent did not handle it in time, and that is no lapse. Nor is the
--- first of a job that more than ten others shared, as those of a digest do: any of them is hardly the cause, and each
+-- first of a job that ten others or more shared, as those of a digest do: any of them is hardly the cause, and each
 -- alone they would keep all that is new waiting.
 create or replace function agent_vault.return_lapsed(p_queue text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp

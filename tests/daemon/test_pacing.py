@@ -278,6 +278,22 @@ def test_a_digest_that_is_refused_goes_out_in_smaller_ones() -> None:
         pacing.ended(digest, now_s, Ended(pending=False, refused=True))
         pacing.leave()
         now_s += WINDOW_S
+    for expected in (1, 2, 3, 4):  # and ever one more while it takes them
+        pacing.plan(jobs(20, claims=2), now_s)
+        (digest,) = pacing.plan([], now_s + GATHER_S + COLLECT_S).digests
+        assert expected == len(digest.jobs)
+        pacing.ended(digest, now_s, Ended(pending=True))
+        pacing.leave()
+        now_s += 2 * WINDOW_S
+
+
+def test_a_lone_wake_that_is_refused_makes_no_digest_smaller() -> None:
+    """It says nothing of how many the gateway takes together."""
+    pacing = pacer()
+    (alone,) = pacing.plan(jobs(1), 0).digests
+    pacing.ended(alone, 0, Ended(pending=False, refused=True))
+    pacing.plan(jobs(20, claims=2), 0)
+    assert [20] == sizes(pacing.plan([], GATHER_S + COLLECT_S))
 
 
 def test_no_more_agent_runs_than_are_allowed() -> None:
@@ -307,7 +323,10 @@ def test_what_is_dropped_needs_no_slot() -> None:
 
 def test_without_pacing_everything_goes_out_at_once() -> None:
     """One wake a job."""
-    assert [1] * 500 == sizes(pacer(slots=float("inf")).plan(jobs(500), 0))
+    pacing = pacer(slots=float("inf"))
+    assert [1] * 500 == sizes(pacing.plan(jobs(500), 0))
+    again = jobs(2, claims=2, sent_at=datetime.now(UTC))
+    assert [1] * 5 == sizes(pacing.plan([*again, *jobs(3)], 1))
 
 
 @dataclass

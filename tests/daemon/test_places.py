@@ -33,7 +33,7 @@ def test_the_places_are_taken_in_order() -> None:
     assert [wakes[0], wakes[1], None] == [places.take() for _ in range(3)]
     places.give_back()
     assert [wakes[2], None] == [places.take(), places.take()]
-    assert [wakes[3].jobs[0]] == places.leave()
+    assert [wakes[3]] == places.leave()
     places.give_back()
     assert places.take() is None
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,14 @@ class WellGateway(Gateway):
         return Answer(Verdict.ACCEPTED, 400, "text required")
 
 
+class UnwellGateway(Gateway):
+    """A server that answers everything with 400."""
+
+    async def probe(self) -> Answer:
+        """Answer as another server does."""
+        return Answer(Verdict.MISCONFIGURED, 400, "no")
+
+
 async def settle(session: Session, job: jobs.Job, answer: Answer, *, patience_s: float = 60) -> None:
     """Settle a held job."""
     await settle_all(session, [job], answer, patience_s=patience_s)
@@ -48,15 +56,26 @@ async def settle_all(
     session: Session, held: Sequence[jobs.Job], answer: Answer, *, route: Route = DEFAULT, patience_s: float = 60
 ) -> list[float]:
     """Settle held jobs that went out together; return for how many seconds a job is awaited."""
+    expected: list[float] = []
     gateway = WellGateway("http://127.0.0.1:18789", "/hooks", "token")
+    settlement = holding(session, held, gateway, expected.append, patience_s=patience_s)
+    await settlement.settle(Digest(tuple(Routed(job, route) for job in held)), answer)
+    return expected
+
+
+def holding(
+    session: Session,
+    held: Sequence[jobs.Job],
+    gateway: Gateway,
+    expect: Callable[[float], None] = lambda _: None,
+    *,
+    patience_s: float = 60,
+) -> Settlement:
+    """A settlement whose leases are these jobs'."""
     leases = Leases(session, "me", lease_s=60, slots=len(held))
     for job in held:
         leases.hold(job)
-    expected: list[float] = []
-    pause = Pause(gateway, asyncio.Event())
-    settlement = Settlement(session, leases, pause, gateway, expected.append, patience_s=patience_s)
-    await settlement.settle(Digest(tuple(Routed(job, route) for job in held)), answer)
-    return expected
+    return Settlement(session, leases, Pause(gateway, asyncio.Event()), gateway, expect, patience_s=patience_s)
 
 
 async def claim(session: Session) -> jobs.Job:
@@ -303,6 +322,20 @@ async def test_a_refused_digest_fails_no_event(session: Session, database: psyco
     insert(database, 3)
     await settle_all(session, await jobs.claim_jobs(session, "default", "me", 10, 60), Answer(Verdict.REJECTED, 413))
     assert {("queued", 0)} == set(database.execute("select status, attempts from public.jobs").fetchall())
+
+
+@pytest.mark.parametrize(
+    ("gateway", "verdict"), [(WellGateway, Verdict.REJECTED), (UnwellGateway, Verdict.MISCONFIGURED)]
+)
+async def test_only_a_gateway_that_is_well_tells_of_a_digest(
+    session: Session, database: psycopg.Connection, gateway: type[Gateway], verdict: Verdict
+) -> None:
+    """Where it refuses the probe too, that counts: the digest was not too large for it."""
+    insert(database, 3)
+    held = await jobs.claim_jobs(session, "default", "me", 10, 60)
+    settlement = holding(session, held, gateway("http://127.0.0.1:18789", "/hooks", "token"))
+    digest = Digest(tuple(Routed(job, DEFAULT) for job in held))
+    assert verdict is await settlement.settle(digest, Answer(Verdict.REJECTED, 400, "no"))
 
 
 async def test_what_must_be_handled_stays_leased(session: Session, database: psycopg.Connection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,17 +11,20 @@ from typing import Any, Literal
 import psycopg
 import pytest
 from daemons import QUIET, become, counts, daemon, idle, insert, row
-from gateways import FakeGateway, HoldsTheFirst, gateway
+from gateways import TOKEN, FakeGateway, HoldsTheFirst, gateway
 from programs import until
 
 from daemon.gateway import Gateway
-from daemon.pacing import Pacer
+from daemon.gathering import DIGEST_SLOTS
+from daemon.pacing import SLOTS, Pacer
 from daemon.places import MOST_AHEAD
+from daemon.plan import Plan
 from daemon.routes import choose_route
 from daemon.worker import Worker
 from notifier.presence import Presence
 from notifier.sleep import SleepWatch
 from notifier.waker import Waker
+from sql.jobs import Job
 from sql.migrate import latest, routines
 from sql.names import Identity
 from sql.session import Session
@@ -147,6 +151,67 @@ async def test_a_ring_during_the_claim_makes_another() -> None:
         session, gateway, waker, stop, presence, pacer=pacer, sleep=SleepWatch(), lease_s=60, concurrency=1
     ).run()
     assert 2 == session.claims
+
+
+def claimed() -> tuple[Any, ...]:
+    """An event as a claim answers it."""
+    now = datetime.now(UTC)
+    return (uuid.uuid4(), "CHAT", "default", None, "CHAT", uuid.uuid4(), 1, 5, 1, now, 0, now, None)
+
+
+class Handing(Session):
+    """A session that hands out two jobs a claim."""
+
+    def __init__(self) -> None:
+        """Nothing is opened."""
+        super().__init__("", name="test")
+
+    async def fetch(self, query: str, arguments: Sequence[Any] = (), **_: object) -> list[tuple[Any, ...]]:
+        """Answer a claim."""
+        del arguments
+        if (known := at_start(query)) is not None:
+            return known
+        if "claim_jobs" not in query:
+            return [(datetime.now(UTC), False, None)]
+        return [claimed(), claimed()]
+
+
+class Crashing(Pacer):
+    """A pacer with a fault, which shows at the second claim."""
+
+    plans = 0
+
+    def plan(self, jobs: Sequence[Job], now_s: float) -> Plan:
+        """Plan, or crash."""
+        self.plans += bool(jobs)
+        if jobs and self.plans == 2:
+            raise RuntimeError("a fault of ours")
+        return super().plan(jobs, now_s)
+
+
+async def crash(worker: Worker) -> None:
+    """Run it until its fault shows."""
+    with pytest.raises(ExceptionGroup):
+        await worker.run()
+
+
+async def test_a_crash_leaves_nothing_held(fake: FakeGateway) -> None:
+    """Neither leases, which would be renewed for ever, nor slots, for what was on no way to the gateway yet."""
+    fake.held.clear()
+    presence = Presence(Identity("me", "1"), ["default"])
+    presence.taken = presence.tried = True
+    pacer, waker = Crashing(lambda kind: choose_route((), kind)), Waker(poll_s=0)
+    async with Gateway(fake.url, "/hooks", TOKEN) as posting:
+        parts = (Handing(), posting, waker, asyncio.Event(), presence)
+        worker = Worker(*parts, pacer=pacer, sleep=SleepWatch(), lease_s=60, concurrency=1)
+        async with asyncio.TaskGroup() as tasks:
+            working = tasks.create_task(crash(worker))
+            await until(lambda: fake.posts, "the first wake is on its way, and the second waits for its place")
+            waker.ring("notified")
+            await working
+    assert [] == worker.leases.jobs
+    plan = pacer.plan([Job(*claimed()) for _ in range(20)], asyncio.get_running_loop().time())
+    assert SLOTS - DIGEST_SLOTS - 1 == len(plan.digests)  # less the one that was sent, which may have been taken
 
 
 async def test_a_notification_alone_wakes_it(

@@ -257,9 +257,13 @@ async def test_a_queue_is_listed_at_once(database: psycopg.Connection, statistic
         assert 80 > rows_read(database, "select * from agent_vault.list_events('{mail}', '-infinity', true, 20)", [])
 
 
-async def test_a_job_takes_its_event_into_another_queue(session: Session, database: psycopg.Connection) -> None:
+@pytest.mark.parametrize("status", ["queued", "processing", "done", "failed"])
+async def test_a_job_takes_its_event_into_another_queue(
+    session: Session, database: psycopg.Connection, status: str
+) -> None:
     """Moved by hand, as when nobody serves its queue, it is listed, read and acknowledged where it is then."""
     moved, stays = await events(session, 2)
+    database.execute("update public.jobs set status = %s where learning_id = %s", [status, moved])
     database.execute("update public.jobs set queue = 'mail' where learning_id = %s", [moved])
     assert [stays] == [one.id for one in await listed(session)]
     assert [moved] == [one.id for one in await listed(session, queues=["mail"])]

@@ -174,3 +174,13 @@ def test_the_version_is_read(dsn: str, blank_dsn: str) -> None:
     """A database without our schema has no version."""
     with psycopg.connect(blank_dsn) as blank, psycopg.connect(dsn) as ours:
         assert (None, latest()) == (read_version(blank), read_version(ours))
+
+
+def test_documents_are_compressed_as_the_server_does_it_best(database: psycopg.Connection) -> None:
+    """With lz4, where it was built with it, and else as it is set up."""
+    has_lz4, method = database.execute(
+        "select 'lz4' = any(s.enumvals), a.attcompression::text from pg_settings s, pg_attribute a"
+        " where s.name = 'default_toast_compression'"
+        " and a.attrelid = 'public.agent_learnings'::regclass and a.attname = 'metadata'"
+    ).fetchone()
+    assert ("l" if has_lz4 else "") == method

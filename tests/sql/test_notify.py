@@ -100,6 +100,7 @@ SILENT: dict[str, tuple[Callable[[psycopg.Connection], UUID], str]] = {
     "requeue_of_a_queued_job": (insert, "select agent_vault.requeue_job(%s)"),
     "postponed": (insert, "update jobs set run_at = now() + interval '1 h' where id = %s"),
     "another_column": (insert, "update jobs set last_error = 'seen', updated_at = now() where id = %s"),
+    "into_the_queue_once_finished": (finished, "update jobs set queue = 'other' where id = %s"),
     "delete": (insert, "delete from jobs where id = %s"),
     "a_learning": (insert, "insert into agent_learnings (learning) values ('tea') returning %s"),
 }

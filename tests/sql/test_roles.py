@@ -38,7 +38,7 @@ INSIDE = {
     "insert_events",
     "answer_known",
     "queue_learnings",
-    "read_json",
+    "account_document",
     "body_is_apart",
 }
 SETTLING = {"complete_job", "complete_jobs_each", "fail_jobs", "retry_jobs", "release_jobs", "await_handling"}
