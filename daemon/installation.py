@@ -1,14 +1,19 @@
 """What is installed, and for whom."""
 
 import pwd
-import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from daemon.openclaw import OpenClawFiles
+from daemon.settings import DaemonSettings
 from daemon.steps import ServiceError
+from notifier.configuration import SettingsError
+from notifier.sources import TomlFile, is_there
 
 PROGRAM = "agent-daemon"
+# given, so that openclaw.json is not searched for what an installation need not know
+_HOOKS = {"hook_token": "unused", "hooks_path": "/hooks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,10 @@ def code_paths(it: Installation) -> tuple[Path, ...]:
 
 
 def has_database(it: Installation, secret: Path) -> bool:
-    """Tell whether something sets DATABASE_URL for the service; the value is not looked at."""
+    """Tell whether something sets DATABASE_URL for the service, which does not see this shell's environment."""
     config = it.config or it.home / ".config/agent-vault/daemon.toml"
-    setting = re.compile(r"^\s*(export\s+)?database_url\s*=\s*\S", re.IGNORECASE | re.MULTILINE)
-    files = (config, it.home / ".openclaw/.env")
     try:
-        return secret.is_file() or any(setting.search(f.read_text(errors="replace")) for f in files if f.is_file())
-    except PermissionError:
-        return True  # not for the caller's eyes, so there is nothing to say
+        known = _HOOKS | TomlFile(DaemonSettings, (config,))({})
+    except SettingsError:
+        return True  # the service itself says what is wrong with the file, so there is nothing to say
+    return is_there(secret) or "database_url" in known | OpenClawFiles(DaemonSettings, {}, it.home)(known)

@@ -26,10 +26,11 @@ _VARIABLE: Final = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 class OpenClawFiles:
     """Reads OpenClaw's .env and, only where it is needed, openclaw.json; what is broken becomes a note."""
 
-    def __init__(self, cls: type[Settings], environment: Mapping[str, str]) -> None:
-        """Take the environment, which OpenClaw's ${NAME} placeholders stand for."""
+    def __init__(self, cls: type[Settings], environment: Mapping[str, str], home: Path | None = None) -> None:
+        """Take the environment, which OpenClaw's ${NAME} placeholders stand for, and whose home ~ is, if not ours."""
         self._cls = cls
         self._environment = environment
+        self._home = home
         self._notes: list[str] = []
         self._open: dict[Path, str] = {}
 
@@ -50,7 +51,7 @@ class OpenClawFiles:
         return {**found, NOTES: self._notes, "open_files": tuple(self._open.items())}
 
     def _path(self, known: Mapping[str, Any], field: str, usual: Path) -> Path:
-        path = at_home(Path(known.get(field, usual)))
+        path = at_home(Path(known.get(field, usual)), self._home)
         if field in known and not is_there(path):
             self._notes.append(f"{label(self._cls, field)}: there is no {path}: correct it, or leave it out")
         return path

@@ -168,8 +168,10 @@ class TomlFile:
         raise SettingsError(f"{name}: {path} {reason}")
 
 
-def at_home(path: Path) -> Path:
-    """Return the path with its ~ resolved, or unchanged where this process has no home."""
+def at_home(path: Path, home: Path | None = None) -> Path:
+    """Return the path with its ~ resolved: to this home, else to the process's, or unchanged where it has none."""
+    if home is not None and path.parts[:1] == ("~",):
+        return home.joinpath(*path.parts[1:])
     try:
         return path.expanduser()
     except RuntimeError:

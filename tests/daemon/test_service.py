@@ -129,6 +129,40 @@ def test_a_database_in_a_file_that_the_daemon_reads_is_enough(
     assert "nowhere" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("setting", "file"),
+    [
+        ('openclaw_state_dir = "~/claw"', "claw/.env"),
+        ('openclaw_env_file = "~/claw.env"', "claw.env"),
+        ('openclaw_state_dir = "~/claw"\nopenclaw_env_file = "{home}/claw.env"', "claw.env"),
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["--config", "{home}/my.toml"]])
+def test_a_database_in_an_openclaw_elsewhere_is_enough(
+    words: list[str], setting: str, file: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the configuration says of OpenClaw's files counts as it does for the daemon, in the home of its user."""
+    config = home / ("my.toml" if words else ".config/agent-vault/daemon.toml")
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(setting.format(home=home))
+    args = parsed(*(word.format(home=home) for word in words))
+    assert 1 == service.install(args, "linux", fine)
+    assert "nowhere" in capsys.readouterr().out
+    (home / file).parent.mkdir(exist_ok=True)
+    (home / file).write_text("DATABASE_URL=x\n")
+    assert 0 == service.install(args, "linux", fine)
+    assert "nowhere" not in capsys.readouterr().out
+
+
+def test_a_database_where_openclaw_is_not_is_not_enough(home: Path) -> None:
+    """The usual .env is not read beside another that the configuration names."""
+    (home / ".openclaw").mkdir()
+    (home / ".openclaw/.env").write_text("DATABASE_URL=x\n")
+    assert 0 == service.install(parsed("--dry-run"), "linux", forbidden)
+    (home / "my.toml").write_text('openclaw_state_dir = "/no/claw"')
+    assert 1 == service.install(parsed("--dry-run", "--config", f"{home}/my.toml"), "linux", forbidden)
+
+
 @pytest.mark.parametrize("platform", ["darwin", "linux"])
 def test_install_twice_and_uninstall_twice(platform: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each can be repeated; what was never installed is no error."""
