@@ -11,6 +11,13 @@ from aiohttp import hdrs, web
 
 SERVER: Final = "agent-vault"
 JSON: Final = "application/json; charset=utf-8"
+# What Python 3.13 calls otherwise, as before: the words stand in answers and logs, which are the same on every Python.
+_PHRASES: Final = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Request Entity Too Large",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "Request-URI Too Long",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "Requested Range Not Satisfiable",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Entity",
+}
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -23,7 +30,7 @@ class Answer(msgspec.Struct, frozen=True):
     @classmethod
     def of_status(cls, status: HTTPStatus) -> "Answer":
         """Return the answer of a status, with nothing of the request in it."""
-        return cls({"error": status.phrase.lower()}, status)
+        return cls({"error": phrase(status).lower()}, status)
 
     def as_bytes(self) -> bytes:
         """Return the answer over an HTTP/1.1 connection that stays: what aiohttp does costs as much as a signature."""
@@ -35,13 +42,19 @@ class Answer(msgspec.Struct, frozen=True):
         headers = {hdrs.CONTENT_TYPE: JSON}
         if self.retry_after_s is not None:
             headers[hdrs.RETRY_AFTER] = str(self.retry_after_s)
-        return web.Response(body=msgspec.json.encode(self.document), status=self.status, headers=headers)
+        body = msgspec.json.encode(self.document)
+        return web.Response(body=body, status=self.status, reason=phrase(self.status), headers=headers)
+
+
+def phrase(status: HTTPStatus) -> str:
+    """Return a status in words, the same on every Python."""
+    return _PHRASES.get(status, status.phrase)
 
 
 @lru_cache(64)
 def _head(status: HTTPStatus, retry_after_s: int | None, length: int, now_s: int) -> bytes:
     lines = [
-        f"HTTP/1.1 {status} {status.phrase}",
+        f"HTTP/1.1 {status} {phrase(status)}",
         f"Content-Type: {JSON}",
         *([] if retry_after_s is None else [f"Retry-After: {retry_after_s}"]),
         f"Content-Length: {length}",

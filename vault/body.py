@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
+from vault.answer import phrase
 from vault.guest import Guest, Headers, guest_of
 
 
@@ -13,7 +14,7 @@ class BodyRefused(Exception):
 
     def __init__(self, status: HTTPStatus) -> None:
         """Take the HTTP status."""
-        super().__init__(status.phrase.lower())
+        super().__init__(phrase(status).lower())
         self.status = status
 
 

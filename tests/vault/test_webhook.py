@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pytest_aiohttp import AiohttpClient
 from structlog.testing import capture_logs
 
 from sql.session import Session
+from vault.answer import Answer
 from vault.app import make_app
 from vault.keys import INBOX
 from vault.sender import new_webhook_id, signed_headers
@@ -297,6 +299,21 @@ async def test_size(configure: Configure, aiohttp_client: AiohttpClient, databas
     for data in (largest + b" ", pieces()):
         assert 413 == (await vault.post(WEBHOOK, data=data, headers=headers)).status
     assert largest == stored(database)[0]["raw_body"]
+
+
+async def test_the_words_of_a_refusal_are_the_same_on_every_python(
+    configure: Configure, aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.13 renamed what is too large; answers and logs say what they always said."""
+    monkeypatch.setattr(HTTPStatus(413), "phrase", "Content Too Large")
+    vault = await aiohttp_client(make_app(configure(max_body_bytes=1024)))
+    with capture_logs() as logs:
+        answer = await vault.post(WEBHOOK, data=b" " * 1025)
+        assert (413, "Request Entity Too Large") == (answer.status, answer.reason)
+        assert {"error": "request entity too large"} == await answer.json()
+    assert ["request_entity_too_large"] == [log["reason"] for log in logs if log["event"] == "webhook_refused"]
+    monkeypatch.setattr(HTTPStatus(422), "phrase", "Unprocessable Content")
+    assert {"error": "unprocessable entity"} == Answer.of_status(HTTPStatus(422)).document
 
 
 async def test_body_that_does_not_come(configure: Configure, aiohttp_client: AiohttpClient) -> None:
