@@ -9,9 +9,10 @@ from sql.session import Session
 async def claim_next_job(session: Session, worker: str) -> dict[str, Any] | None:
     """Claim one job of the default queue for 15 minutes, or return None."""
     rows = await session.fetch(
-        "select id, type, payload, status, created_at from public.claim_next_job(p_worker_id => %s)", [worker]
+        "select id, type, payload, status, created_at, queue, attempts from public.claim_next_job(p_worker_id => %s)",
+        [worker],
     )
-    names = ("id", "type", "payload", "status", "created_at")
+    names = ("id", "type", "payload", "status", "created_at", "queue", "attempts")
     return dict(zip(names, rows[0], strict=True)) if rows else None
 
 

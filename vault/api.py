@@ -23,6 +23,7 @@ from vault.webhook import unavailable
 BODY_BYTES = 64 * 1024
 ERROR_CHARS = 10_000
 ACK_MAX = 500
+JOB: Final = ("id", "type", "payload", "status", "created_at")  # what existing workers know of one
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -82,8 +83,9 @@ async def next_job(request: web.Request) -> web.Response:
         # a worker that hung up while the database was slow never hears of its job, which goes to the next
         await old_workers.complete_job(request.app[JOBS], job["id"], "queued", "its worker hung up before the answer")
         return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
-    log.info("job_claimed", job_id=job["id"], type=job["type"], over="api")
-    return _json({"job": job, "payload": job["payload"]})
+    facts = {"job_id": job["id"], "type": job["type"], "queue": job["queue"], "attempt": job["attempts"]}
+    log.info("job_claimed", **facts, over="api")
+    return _json({"job": {name: job[name] for name in JOB}, "payload": job["payload"]})
 
 
 async def acknowledge(request: web.Request) -> web.Response:

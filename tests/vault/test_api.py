@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient
 from deliveries import GMAIL, KEY, Switch, deliver, rows, sample, stored
 from programs import until
 from pytest_aiohttp import AiohttpClient
+from structlog.testing import capture_logs
 
 from vault import bearer
 from vault.app import make_app
@@ -180,14 +181,17 @@ async def test_old_worker(vault: TestClient, database: psycopg.Connection) -> No
 
 
 async def test_next_job(vault: TestClient, database: psycopg.Connection) -> None:
-    """A claimed job has exactly the members that old workers know, and then there is none left."""
+    """A claimed job has exactly the members that old workers know, and the log says more; then there is none left."""
     await deliver(vault, sample())
-    status, answer = await post(vault, "/jobs/next", {"agentId": "mac", "more": [1]})
+    with capture_logs() as logs:
+        status, answer = await post(vault, "/jobs/next", {"agentId": "mac", "more": [1]})
     _learning, job = stored(database)
     assert (200, "mac", "processing") == (status, job["locked_by"], job["status"])
     assert datetime.fromisoformat(answer["job"].pop("created_at")) == job["created_at"]
     expected = {"id": str(job["id"]), "type": GMAIL, "payload": job["payload"], "status": "processing"}
     assert {"job": expected, "payload": job["payload"]} == answer
+    told = {"job_id": job["id"], "type": GMAIL, "queue": "default", "attempt": 1, "over": "api"}
+    assert [told | {"event": "job_claimed", "log_level": "info"}] == logs
     assert (204, None) == await post(vault, "/jobs/next", {"agentId": "mac"})
 
 
