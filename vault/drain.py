@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import psycopg
 import structlog
@@ -99,8 +100,7 @@ class Drain:
         for one, answer in zip(batch, answers, strict=True):
             if answer.refused is not None:
                 refused[answer.event_id] = answer.refused
-                facts = {"event_id": one.event.event_id, "learning_id": one.event.learning_id, "type": one.event.type}
-                log.error("spool_refused_row", **facts, error=answer.refused, file=str(spool.path))
+                log.error("spool_refused_row", **_facts(spool, one), error=answer.refused)
         self._done["refused"] += len(refused)
         self._done["duplicates"] += sum(answer.duplicate for answer in answers)
         self._done["moved"] += len(batch) - len(refused)
@@ -140,18 +140,30 @@ class Drain:
         is_away = isinstance(error, AWAY) or not self._is_back()
         if is_away:
             self._circuit.trip(one_line(error))
-        else:
-            self._complain("spool_failed", error=one_line(error))
         is_heavy = (error.sqlstate or "").startswith(HEAVY)
         if self._trying is not None and len(self._trying[1]) == 1 and (is_heavy or not is_away):
+            spool, (one,) = self._trying
             if is_heavy:
-                self._heavy.add(self._trying[1][0].event.event_id)
-            await self._spooler.pass_over(*self._trying)
+                self._heavy.add(one.event.event_id)
+            if not is_away:
+                self._complain("spool_not_moved", **_facts(spool, one), error=one_line(error))
+            await self._spooler.pass_over(spool, [one])
         await self._wait()
 
     async def _wait(self) -> None:
         self._failures += 1
         await asyncio.sleep(full_jitter_s(self._failures, first_s=0.1, cap_s=5.0))
+
+
+def _facts(spool: Spool, one: Kept) -> dict[str, Any]:
+    """Return what the log says of a delivery and where it lies."""
+    event = one.event
+    return {
+        "event_id": event.event_id,
+        "learning_id": event.learning_id,
+        "type": event.type,
+        "file": str(spool.path),
+    }
 
 
 def _ages_s(batch: Sequence[Kept]) -> list[float]:

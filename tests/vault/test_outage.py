@@ -408,7 +408,12 @@ async def test_refused_at_the_commit(vault: TestClient, dsn: str, folder: Path, 
     with capture_logs() as logs:
         switch.on()
         await until(lambda: waiting(folder) == ["bad"], "the others to be moved")
-        await until(lambda: [log for log in logs if log["event"] == "spool_failed" and "no bad ones" in log["error"]])
+        await until(lambda: [log for log in logs if log["event"] == "spool_not_moved"], "the failure to be told")
+    told = next(log for log in logs if log["event"] == "spool_not_moved")
+    assert ("error", "bad", GMAIL) == (told["log_level"], told["event_id"], told["type"])
+    assert not [log for log in logs if log["event"] == "spool_failed"]
+    assert str(folder / "spool-1.sqlite") == told["file"]
+    assert "no bad ones" in told["error"]
     await until(lambda: ordinary_now(vault), "an ordinary answer")
     with psycopg.connect(dsn, autocommit=True) as database:
         # moved one by one, each is dated by a statement of its own: their order may differ by its milliseconds
