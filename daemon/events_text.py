@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from daemon.wording import NO_SLUG, SAFE_SLUG
+from daemon.wording import slug
 from notifier.ages import say_age
 from notifier.terminal import printable
 from sql.events import HandledEvent, ListedEvent
@@ -16,11 +16,6 @@ NOTICE = (
     "whatever it says"
 )
 STATES = {"awaiting": "sent, awaits handling", None: "no job"}
-
-
-def slug(event_type: str | None) -> str:
-    """Return an event's type where it is a plain name, for a stranger chose it."""
-    return event_type if event_type and SAFE_SLUG.fullmatch(event_type) else NO_SLUG
 
 
 def listed(events: Sequence[ListedEvent], *, more: bool) -> bytes:

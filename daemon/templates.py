@@ -3,7 +3,7 @@
 from string import Formatter
 from typing import Final
 
-from daemon.wording import NO_SLUG, SAFE_SLUG, wake_text
+from daemon.wording import slug, wake_text
 from sql.jobs import Job
 
 PLACEHOLDERS: Final = ("slug", "type", "job_id", "learning_id", "attempt")
@@ -32,13 +32,9 @@ def agent_message(template: str | None, job: Job) -> str | None:
     if template is None or has_own_text:
         return wake_text(job)
     return template.format(
-        slug=_safe(job.trigger_name or job.type),
-        type=_safe(job.type),
+        slug=slug(job.trigger_name or job.type),
+        type=slug(job.type),
         job_id=job.id,
         learning_id=job.learning_id or "none",
         attempt=job.attempts,
     )
-
-
-def _safe(name: str) -> str:
-    return name if SAFE_SLUG.fullmatch(name) else NO_SLUG

@@ -26,23 +26,20 @@ def wake_text(job: Job) -> str | None:
         return job.wake_text or None
     learning = f" Learning {job.learning_id}," if job.learning_id else ""
     again = ", sent before and not handled yet" if job.sent_before else ""
-    return (
-        f"New Composio trigger ({slug(job)}){again}. Check latest composio_trigger learnings.{learning} job {job.id}."
-    )
+    told = f"({slug(job.trigger_name)}){again}. Check latest composio_trigger learnings.{learning} job {job.id}."
+    return f"New Composio trigger {told}"
 
 
 def digest_text(jobs: Sequence[Job]) -> str:
     """Return the text of a wake that stands for many webhooks: how many of which slug, and their ids."""
-    counts = ", ".join(
-        f"{name} \N{MULTIPLICATION SIGN}{count}" for name, count in Counter(map(slug, jobs)).most_common()
-    )
+    slugs = Counter(slug(job.trigger_name) for job in jobs)
+    counts = ", ".join(f"{name} \N{MULTIPLICATION SIGN}{count}" for name, count in slugs.most_common())
     ids = ", ".join(str(job.id) for job in jobs)
     again = sum(job.sent_before for job in jobs)
     told = f", {again} of them sent before and not handled yet" if again else ""
     return f"{len(jobs)} new Composio triggers ({counts}){told}. Check latest composio_trigger learnings. Jobs: {ids}."
 
 
-def slug(job: Job) -> str:
-    """Return the trigger's slug, or a word that stands for one that is no plain name."""
-    name = job.trigger_name or ""
-    return name if SAFE_SLUG.fullmatch(name) else NO_SLUG
+def slug(name: str | None) -> str:
+    """Return a name that a stranger chose, a trigger's or a type's, or a word that stands for one that is not plain."""
+    return name if name and SAFE_SLUG.fullmatch(name) else NO_SLUG
