@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -17,6 +16,7 @@ from daemon.answers import Answer, Verdict
 from daemon.hooks import PROBE, Call, agent_call, wake_call
 from daemon.remedies import remedy
 from daemon.routes import DEFAULT, Route
+from notifier.ending import stopped_within
 
 BODY_BYTES = 64 * 1024
 KEPT_S = 2.0  # for how long a connection without work is kept: well below the gateway's own 5 s
@@ -122,7 +122,7 @@ class Gateway:
             if answer.verdict is not Verdict.UNAVAILABLE:
                 break
             wait_s = max(self._backoff_s(len(tried)), answer.retry_after_s or 0)
-            if loop.time() - began_s + wait_s >= self.retry_s or await _stopped_within(stop, wait_s):
+            if loop.time() - began_s + wait_s >= self.retry_s or await stopped_within(stop, wait_s):
                 break
         if len(tried) == 1:
             return answer
@@ -164,13 +164,6 @@ class Gateway:
 
     def _limit(self, total_s: float) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=total_s, connect=min(total_s, self.timeout_s))
-
-
-async def _stopped_within(stop: asyncio.Event, wait_s: float) -> bool:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            await stop.wait()
-    return stop.is_set()
 
 
 async def _hang_up(posting: asyncio.Task[Answer], stop: asyncio.Event, lingers_s: float) -> None:

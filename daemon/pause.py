@@ -1,13 +1,13 @@
 """While the gateway is away or misconfigured, nothing is claimed: jobs wait in the database, unspent."""
 
 import asyncio
-import contextlib
 
 import structlog
 
 from daemon.answers import Answer, Verdict
 from daemon.gateway import Gateway
 from notifier.complaint import Complaint
+from notifier.ending import stopped_within
 
 FIRST_PROBE_S = 0.25
 LONGEST_PROBE_S = 2.0  # so that deliveries resume well within five seconds of the cure
@@ -53,16 +53,10 @@ class Pause:
     async def opened(self) -> Answer | None:
         """Return when the gateway would take a wake, or when the daemon stops, with the answer that had closed it."""
         closed_by = self._answer
-        while self._answer is not None and not await self._stopped_within(self._wait_s):
+        while self._answer is not None and not await stopped_within(self._stop, self._wait_s):
             self._wait_s = min(self._wait_s * 2, LONGEST_PROBE_S)
             await self._probe()
         return closed_by
-
-    async def _stopped_within(self, wait_s: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self._stop.wait()
-        return self._stop.is_set()
 
     async def _probe(self) -> None:
         answer = await self._gateway.probe()

@@ -1,6 +1,7 @@
 """How a program is told to end: in order at first, and at once by a person who asks again."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from typing import Final
@@ -28,3 +29,11 @@ def when_told_to_end(end: Callable[[str], None]) -> None:
 
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, told, one)
+
+
+async def stopped_within(stop: asyncio.Event, wait_s: float) -> bool:
+    """Wait for so many seconds, or until `stop` is set; return whether it is."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await stop.wait()
+    return stop.is_set()
