@@ -21,6 +21,7 @@ from notifier.arguments import Command
 from notifier.complaint import one_line
 from notifier.configuration import CONFIGURATION, SettingsError
 from notifier.logs import open_logs
+from notifier.loop import fast_loop
 from notifier.streams import standard_streams
 from sql.migrate import SchemaTooOldError
 from sql.version import __version__
@@ -95,15 +96,6 @@ def _run(args: argparse.Namespace) -> int:
 
 def _run_to_the_end(chosen: settings.DaemonSettings) -> None:
     """Run the daemon, and leave its resolver threads behind."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
         runner.run(run(chosen))
         runner.get_loop().set_default_executor(ThreadPoolExecutor(1))  # the loop's end waits for this one instead
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the quicker event loop; None, which is asyncio's own, where there is no wheel of it."""
-    try:
-        import uvloop  # noqa: PLC0415 - only the daemon itself needs it
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

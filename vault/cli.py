@@ -16,6 +16,7 @@ from notifier.arguments import Command
 from notifier.complaint import one_line
 from notifier.configuration import CONFIGURATION, SettingsError
 from notifier.logs import open_logs
+from notifier.loop import fast_loop
 from notifier.streams import standard_streams
 from sql import migrate
 from sql.connecting import explain
@@ -30,7 +31,7 @@ from vault.jobs_cli import add_jobs
 from vault.logins_cli import add_grant, add_revoke
 from vault.send_cli import add_send
 from vault.sender import SendFailed
-from vault.serve import ListenError, fast_loop, serve
+from vault.serve import ListenError, serve
 from vault.up import UpError
 
 PORT_MAX: Final = 65_535

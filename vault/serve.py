@@ -5,7 +5,6 @@ import errno
 import gc
 import os
 import traceback
-from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -57,15 +56,6 @@ class ServerLog:
             log.warning("http_refused", reason=kind)
         else:
             log.error("http_failed", error=kind, place="".join(traceback.format_tb(exc_info.__traceback__)))
-
-
-def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes uvloop's event loop, which answers twice as fast, or None where it is not to be had."""
-    try:
-        import uvloop  # noqa: PLC0415 - PyPy and musl have none
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 async def serve(settings: VaultSettings) -> None:
