@@ -14,7 +14,7 @@ from daemon.templates import PLACEHOLDERS, check_template
 from notifier.configuration import Known, Setting, Table, fields_of
 
 HANDLE_WITHIN_S: Final = 900.0
-HEARTBEAT_S: Final = 7200.0  # twice what OpenClaw's heartbeat takes at most unless it is told otherwise
+HANDLE_AT_HEARTBEAT_WITHIN_S: Final = 7200.0  # twice what OpenClaw's heartbeat takes at most, unless told otherwise
 
 _FITS: Final = {
     "wake": {"mode", "agent_id", "session_key", "complete_when", "handle_within_s"},
@@ -110,7 +110,7 @@ class Route(Table, frozen=True, kw_only=True, rename="camel", dict=True):
     @cached_property
     def told_again_s(self) -> float:
         """Seconds until the agent is told again of what it has not handled: more where it waits for a heartbeat."""
-        usual = HEARTBEAT_S if self.mode == "next-heartbeat" else HANDLE_WITHIN_S
+        usual = HANDLE_AT_HEARTBEAT_WITHIN_S if self.mode == "next-heartbeat" else HANDLE_WITHIN_S
         return self.handle_within_s or usual
 
     @cached_property
