@@ -4,14 +4,11 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 import msgspec
 
 from sql.session import Session
-
-How = Literal["read", "acknowledged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +68,6 @@ def _with_text(event: msgspec.Raw) -> msgspec.Raw:
         return event
     text = base64.b64decode(msgspec.json.decode(body, type=str)).decode(errors="replace")
     return msgspec.Raw(msgspec.json.encode({**document, "raw_text": text}))
-
-
-async def handle_event(session: Session, event_id: UUID, how: How, queues: Sequence[str] | None = None) -> HandledEvent:
-    """Say that the agent read or acknowledged an event, given by its learning's id or a job's."""
-    rows = await session.fetch(
-        "select found, learning_id, ended from agent_vault.handle_event(%s, %s, %s)",
-        [event_id, how, None if queues is None else list(queues)],
-    )
-    found, learning_id, ended = rows[0]
-    return HandledEvent(event_id, found, learning_id, tuple(ended))
 
 
 async def acknowledge_events(

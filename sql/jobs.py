@@ -1,4 +1,4 @@
-"""The queue's state machine as seen from Python: one short call for each of its database functions."""
+"""The queue as seen from Python: claims, their leases, and what waits. How claims end is in settling.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg.types.json import Jsonb
-
 from sql.line import Statements
 from sql.session import Session
-
-LEASE_LOST = "JB001"
 
 Outcome = dict[str, Any]
 
@@ -115,47 +110,9 @@ async def extend_jobs(session: Session, worker: str, jobs: Sequence[Job], lease_
     return {row[0] for row in rows}
 
 
-async def complete_job(session: Session, job: Job, outcome: Outcome, since_delivery_s: float) -> None:
-    """End a job as done. Raises LeaseLostError."""
-    await _settle(session, job, "select agent_vault.complete_job(%s, %s, %s, %s, %s)", Jsonb(outcome), since_delivery_s)
-
-
-async def fail_job(session: Session, job: Job, error: str, outcome: Outcome) -> None:
-    """End a job as failed, for a reason that no retry mends. Raises LeaseLostError."""
-    await _settle(session, job, "select agent_vault.fail_job(%s, %s, %s, %s, %s)", error, Jsonb(outcome))
-
-
-async def retry_job(session: Session, job: Job, delay_s: float, error: str, outcome: Outcome) -> str:
-    """Put a job back for a later try, or fail it when no attempt is left; return its new status.
-
-    Raises LeaseLostError.
-    """
-    return str(
-        await _settle(
-            session, job, "select agent_vault.retry_job(%s, %s, %s, %s, %s, %s)", delay_s, error, Jsonb(outcome)
-        )
-    )
-
-
-async def release_job(session: Session, job: Job, delay_s: float, reason: str) -> None:
-    """Give a job back, its attempt uncounted. Raises LeaseLostError."""
-    await _settle(session, job, "select agent_vault.release_job(%s, %s, %s, %s, %s)", delay_s, reason)
-
-
 async def requeue_job(session: Session, job_id: UUID) -> bool:
     """Queue a failed job again with all its attempts; False when it is not failed."""
     return bool((await session.fetch("select agent_vault.requeue_job(%s)", [job_id]))[0][0])
-
-
-async def _settle(session: Session, job: Job, query: str, *arguments: object) -> Any:
-    """Call a function that ends a claim, and turn its SQLSTATE into our exception."""
-    try:
-        rows = await session.fetch(query, [job.id, job.claims, *arguments, job.claimed_at])
-    except psycopg.Error as error:
-        if error.sqlstate == LEASE_LOST:
-            raise LeaseLostError(job.id, job.claims) from error
-        raise
-    return rows[0][0]
 
 
 async def pulse(session: Statements, queues: Sequence[str], *, run_after: datetime | None = None) -> Pulse:

@@ -1,6 +1,8 @@
 -- The roles of least privilege, one for each kind of login; runs after privileges.sql at the end of every migrate. They
 -- may execute what is listed here and have no right on any table. Where the migrating role may not make roles, it says
 -- so, and all else works without them. docs/least-privilege.md tells how to run with them.
+-- Some are there for vaults and daemons of earlier releases, and this one calls them no more: record_events, get_learning,
+-- complete_job with a claim, fail_job, retry_job and release_job. handle_event is there for other people's workers.
 
 do $$
 declare

@@ -11,6 +11,7 @@ from typing import TypeVar
 from uuid import UUID
 
 import psycopg
+import queue_calls
 
 from sql import jobs
 from sql.session import Session
@@ -157,10 +158,10 @@ class RoughWorker:
         """The call that settles so."""
         delay_s = self.chance.choice([0, 0, 0.05])
         calls = {
-            "complete": lambda: jobs.complete_job(session, job, {"status": 200}, 0),
-            "fail": lambda: jobs.fail_job(session, job, "400", {"status": 400}),
-            "retry": lambda: jobs.retry_job(session, job, delay_s, "500", {"status": 500}),
-            "release": lambda: jobs.release_job(session, job, delay_s, "away"),
+            "complete": lambda: queue_calls.complete_job(session, job, {"status": 200}, 0),
+            "fail": lambda: queue_calls.fail_job(session, job, "400", {"status": 400}),
+            "retry": lambda: queue_calls.retry_job(session, job, delay_s, "500", {"status": 500}),
+            "release": lambda: queue_calls.release_job(session, job, delay_s, "away"),
         }
         return calls[how]()
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import psycopg
 import pytest
+import queue_calls
 from daemons import QUIET, become, counts, daemon, insert, row
 from gateways import FakeGateway
 from programs import Program, until
@@ -51,7 +52,7 @@ async def test_dropping_an_older_claim_keeps_the_newer(session: Session, databas
     insert(database)
     leases = Leases(session, "me", lease_s=60, slots=1)
     (old,) = await claim(session, 1)
-    await jobs.release_job(session, old, 0, "again")
+    await queue_calls.release_job(session, old, 0, "again")
     (new,) = await claim(session, 1)
     leases.hold(old)
     leases.hold(new)
@@ -70,7 +71,7 @@ async def test_what_is_settled_while_it_is_renewed_was_not_lost(session: Session
     leases.hold(job)
 
     async def settle() -> None:
-        await jobs.complete_job(session, job, {}, 0)
+        await queue_calls.complete_job(session, job, {}, 0)
         leases.drop(job)
 
     with capture_logs() as lines:

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import psycopg
+import queue_calls
 from programs import until
 from rough import QUEUE, Ledger, RoughWorker, insert_jobs, requeue_failed
 
@@ -39,7 +40,7 @@ async def work_roughly(dsn: str) -> tuple[Ledger, int]:
 async def finish(session: Session) -> bool:
     """Be a worker that lives: complete whatever can be claimed; True when no job is left."""
     while claimed := await jobs.claim_jobs(session, QUEUE, "alive/1", 1, 60):
-        await jobs.complete_job(session, claimed[0], {"status": 200}, 0)
+        await queue_calls.complete_job(session, claimed[0], {"status": 200}, 0)
     return not await session.fetch("select from public.jobs where status not in ('done', 'failed')")
 
 

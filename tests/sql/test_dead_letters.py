@@ -9,6 +9,7 @@ import letters
 import msgspec
 import psycopg
 import pytest
+import queue_calls
 from ear import Ear
 
 from sql import dead_letters, jobs
@@ -202,10 +203,10 @@ async def test_a_cancel_fences_the_worker_out(session: Session, database: psycop
     before = letters.job(database, job.id)
     assert (2, None) == (before["claims"], before["lease_until"])
     for late in (
-        jobs.complete_job(session, job, {}, 0),
-        jobs.fail_job(session, job, "no", {}),
-        jobs.retry_job(session, job, 0, "no", {}),
-        jobs.release_job(session, job, 0, "no"),
+        queue_calls.complete_job(session, job, {}, 0),
+        queue_calls.fail_job(session, job, "no", {}),
+        queue_calls.retry_job(session, job, 0, "no", {}),
+        queue_calls.release_job(session, job, 0, "no"),
     ):
         with pytest.raises(jobs.LeaseLostError):
             await late

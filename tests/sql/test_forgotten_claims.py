@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import queue_calls
 from faults.postgres import FORGETFUL, CrashablePostgres, crashable
 
 from sql import jobs, old_workers, settling
@@ -16,10 +17,10 @@ from sql.session import Session
 pytestmark = pytest.mark.faults
 
 SETTLEMENTS: dict[str, Callable[[Session, Job], Coroutine[Any, Any, Any]]] = {
-    "complete_job": lambda session, job: jobs.complete_job(session, job, {}, 0),
-    "fail_job": lambda session, job: jobs.fail_job(session, job, "400", {}),
-    "retry_job": lambda session, job: jobs.retry_job(session, job, 0, "500", {}),
-    "release_job": lambda session, job: jobs.release_job(session, job, 0, "away"),
+    "complete_job": lambda session, job: queue_calls.complete_job(session, job, {}, 0),
+    "fail_job": lambda session, job: queue_calls.fail_job(session, job, "400", {}),
+    "retry_job": lambda session, job: queue_calls.retry_job(session, job, 0, "500", {}),
+    "release_job": lambda session, job: queue_calls.release_job(session, job, 0, "away"),
     "complete_jobs": lambda session, job: settling.complete_jobs(session, [job], {}, 0),
     "complete_each": lambda session, job: settling.complete_each(session, [job], [{}], [0]),
     "drop_jobs": lambda session, job: settling.drop_jobs(session, [job], {}),

@@ -9,11 +9,13 @@ from typing import Any
 import letters
 import psycopg
 import pytest
+import queue_calls
 from handling import SENT, claim, events, handled, run_out, send, state
 from programs import until
+from queue_calls import handle_event
 
 from sql import dead_letters, jobs, settling
-from sql.events import acknowledge_events, handle_event, read_event
+from sql.events import acknowledge_events, read_event
 from sql.names import Identity, take_name
 from sql.session import Session
 
@@ -147,7 +149,7 @@ async def test_acknowledged_while_a_worker_has_it(session: Session, database: ps
     assert set() == await jobs.extend_jobs(session, "mac/1", [job], 60)
     assert set() == await settling.complete_jobs(session, [job], {}, 0)
     with pytest.raises(jobs.LeaseLostError):
-        await jobs.release_job(session, job, 0, "shutdown")
+        await queue_calls.release_job(session, job, 0, "shutdown")
     assert {job.id: True} == await settling.await_handling(session, [job], {}, 0, 900)
     assert before == letters.job(database, job.id)
 
@@ -167,7 +169,7 @@ async def test_the_claim_is_over_once_it_was_sent(session: Session, database: ps
         assert set() == await settling.release_jobs(session, [job], 0, "no")
         assert {} == await settling.retry_jobs(session, [job], 0, "no", {})
         with pytest.raises(jobs.LeaseLostError):
-            await jobs.fail_job(session, job, "no", {})
+            await queue_calls.fail_job(session, job, "no", {})
         assert before == letters.job(database, job.id)
     assert {} == await settling.await_handling(session, [job], {}, 0, 900)
 
@@ -239,7 +241,7 @@ async def test_other_dead_letters_stay(session: Session, database: psycopg.Conne
     """What the gateway refused, or a person cancelled, is no matter of handling."""
     (learning,) = await events(session)
     (job,) = await claim(session)
-    await jobs.fail_job(session, job, "400: no", {"status": 400})
+    await queue_calls.fail_job(session, job, "400: no", {"status": 400})
     assert () == (await handle_event(session, learning, "acknowledged")).ended
     (other,) = await events(session)
     (job,) = await send(session)
@@ -448,7 +450,7 @@ async def test_what_is_sent_again_knows_when_it_was_sent(session: Session) -> No
     assert job.sent_at is None
     await settling.resend_unhandled(session, "mac", ["default"], -1)
     (first,) = await claim(session)
-    await jobs.release_job(session, first, 0, "the daemon stops")
+    await queue_calls.release_job(session, first, 0, "the daemon stops")
     (second,) = await claim(session)
     assert first.claims < second.claims
     assert first.sent_at == second.sent_at is not None

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+import queue_calls
 import servers
 
 from sql import jobs
@@ -57,7 +58,7 @@ async def test_a_claim_is_counted_twice(session: Session, database: psycopg.Conn
     (job_id,) = insert(database)
     (job,) = await claim(session)
     assert (1, 1) == (job.claims, job.attempts)
-    await jobs.release_job(session, job, 0, "the gateway is away")
+    await queue_calls.release_job(session, job, 0, "the gateway is away")
     (again,) = await claim(session)
     assert (2, 1) == (again.claims, again.attempts)
     assert "processing" == row(database, job_id)["status"]
@@ -69,7 +70,7 @@ async def test_complete_keeps_the_outcome_and_the_time_of_delivery(
     """A done job shows when it was delivered, by the database's clock, and what the gateway answered."""
     (job_id,) = insert(database)
     (job,) = await claim(session)
-    await jobs.complete_job(session, job, {"status": 200}, since_delivery_s=2.0)
+    await queue_calls.complete_job(session, job, {"status": 200}, since_delivery_s=2.0)
     done = row(database, job_id)
     assert ("done", {"status": 200}, None) == (done["status"], done["outcome"], done["lease_until"])
     assert timedelta(seconds=2) <= done["finished_at"] - done["delivered_at"] < timedelta(seconds=2.1)
@@ -79,9 +80,9 @@ async def test_complete_may_be_said_twice(session: Session, database: psycopg.Co
     """A worker that never heard the first answer may ask again, and changes nothing by it."""
     (job_id,) = insert(database)
     (job,) = await claim(session)
-    await jobs.complete_job(session, job, {"status": 200}, since_delivery_s=0)
+    await queue_calls.complete_job(session, job, {"status": 200}, since_delivery_s=0)
     done = row(database, job_id)
-    await jobs.complete_job(session, job, {"status": 500}, since_delivery_s=0)
+    await queue_calls.complete_job(session, job, {"status": 500}, since_delivery_s=0)
     assert done == row(database, job_id)
 
 
@@ -90,32 +91,32 @@ async def test_a_stale_worker_is_fenced_out(session: Session, database: psycopg.
     """After another worker's claim, every way to settle raises LeaseLostError and changes nothing."""
     (job_id,) = insert(database)
     (stale,) = await claim(session)
-    await jobs.release_job(session, stale, 0, "shutdown")
+    await queue_calls.release_job(session, stale, 0, "shutdown")
     (fresh,) = await claim(session, worker="two")
     before = row(database, job_id)
     calls = {
-        "complete": lambda: jobs.complete_job(session, stale, {}, 0),
-        "fail": lambda: jobs.fail_job(session, stale, "no", {}),
-        "retry": lambda: jobs.retry_job(session, stale, 0, "no", {}),
-        "release": lambda: jobs.release_job(session, stale, 0, "no"),
+        "complete": lambda: queue_calls.complete_job(session, stale, {}, 0),
+        "fail": lambda: queue_calls.fail_job(session, stale, "no", {}),
+        "retry": lambda: queue_calls.retry_job(session, stale, 0, "no", {}),
+        "release": lambda: queue_calls.release_job(session, stale, 0, "no"),
     }
     with pytest.raises(jobs.LeaseLostError, match=f"claim 1 of job {job_id}"):
         await calls[settle]()
     assert before == row(database, job_id)
-    await jobs.complete_job(session, fresh, {}, 0)
+    await queue_calls.complete_job(session, fresh, {}, 0)
 
 
 async def test_retry_waits_and_fails_when_no_attempt_is_left(session: Session, database: psycopg.Connection) -> None:
     """A retry is a row with a later run_at; the last attempt makes it a dead letter with the error."""
     (job_id,) = insert(database, max_attempts=2)
     (job,) = await claim(session)
-    assert "queued" == await jobs.retry_job(session, job, 3600, "500: no", {})
+    assert "queued" == await queue_calls.retry_job(session, job, 3600, "500: no", {})
     assert [] == await claim(session)
     waiting = row(database, job_id)
     assert timedelta(minutes=59) < waiting["run_at"] - waiting["updated_at"] <= timedelta(hours=1)
     database.execute("update public.jobs set run_at = now()")
     (job,) = await claim(session)
-    assert "failed" == await jobs.retry_job(session, job, 0, "500: no", {"status": 500})
+    assert "failed" == await queue_calls.retry_job(session, job, 0, "500: no", {"status": 500})
     failed = row(database, job_id)
     assert ("failed", "500: no", {"status": 500}) == (failed["status"], failed["last_error"], failed["outcome"])
 
@@ -159,16 +160,16 @@ async def test_a_lapsed_lease_settles_nothing(session: Session, database: psycop
     lapse(database, job_id)
     before = row(database, job_id)
     for settle in (
-        jobs.complete_job(session, job, {}, 0),
-        jobs.fail_job(session, job, "no", {}),
-        jobs.retry_job(session, job, 0, "no", {}),
-        jobs.release_job(session, job, 0, "no"),
+        queue_calls.complete_job(session, job, {}, 0),
+        queue_calls.fail_job(session, job, "no", {}),
+        queue_calls.retry_job(session, job, 0, "no", {}),
+        queue_calls.release_job(session, job, 0, "no"),
     ):
         with pytest.raises(jobs.LeaseLostError):
             await settle
     assert before == row(database, job_id)
     assert {job_id} == await jobs.extend_jobs(session, "one", [job], 60)
-    await jobs.complete_job(session, job, {}, 0)
+    await queue_calls.complete_job(session, job, {}, 0)
     assert "done" == row(database, job_id)["status"]
 
 
@@ -190,7 +191,7 @@ async def test_extend_leaves_a_dead_letter_of_another_kind(session: Session, dat
     """What failed by the gateway's answer stays failed."""
     insert(database)
     (job,) = await claim(session)
-    await jobs.fail_job(session, job, "400: text required", {"status": 400})
+    await queue_calls.fail_job(session, job, "400: text required", {"status": 400})
     assert set() == await jobs.extend_jobs(session, "one", [job], 60)
 
 
@@ -245,7 +246,7 @@ async def test_a_suspect_stays_one_after_a_release(session: Session, database: p
     suspect, other = insert(database, 2)
     database.execute("update public.jobs set lapses = 1 where id = %s", [suspect])
     (job,) = await claim(session)
-    await jobs.release_job(session, job, 0, "the gateway is away")
+    await queue_calls.release_job(session, job, 0, "the gateway is away")
     database.execute("update public.jobs set run_at = now() - interval '1 h' where id = %s", [suspect])
     assert [suspect] == [job.id for job in await claim(session)]
     assert [other] == [job.id for job in await claim(session)]
@@ -272,7 +273,7 @@ async def test_extend_revives_a_lapsed_lease_that_nobody_took(session: Session, 
     assert [kept] == [job.id for job in await claim(session, 1, worker="two")]
     assert "queued" == row(database, taken)["status"]
     assert {taken} == await jobs.extend_jobs(session, "one", mine, 60)
-    await jobs.complete_job(session, mine[1], {}, 0)
+    await queue_calls.complete_job(session, mine[1], {}, 0)
     assert ("done", 1) == (row(database, taken)["status"], row(database, taken)["attempts"])
 
 
@@ -280,7 +281,7 @@ async def test_extend_does_not_take_back_what_was_released(session: Session, dat
     """A released job is nobody's, though its claim number stands."""
     insert(database)
     (job,) = await claim(session)
-    await jobs.release_job(session, job, 0, "shutdown")
+    await queue_calls.release_job(session, job, 0, "shutdown")
     assert set() == await jobs.extend_jobs(session, "one", [job], 60)
 
 
@@ -289,7 +290,7 @@ async def test_requeue_gives_a_dead_letter_all_its_attempts(session: Session, da
     (job_id,) = insert(database)
     assert not await jobs.requeue_job(session, job_id)
     (job,) = await claim(session)
-    await jobs.fail_job(session, job, "400: text required", {"status": 400})
+    await queue_calls.fail_job(session, job, "400: text required", {"status": 400})
     assert await jobs.requeue_job(session, job_id)
     (again,) = await claim(session)
     assert (1, 2) == (again.attempts, again.claims)

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 import servers
 from handling import claim, events, handled, run_out, send
+from queue_calls import handle_event
 
 from sql import settling
-from sql.events import ListedEvent, handle_event, list_events, read_event
+from sql.events import ListedEvent, list_events, read_event
 from sql.learnings import NewEvent
 from sql.migrate import migrate
 from sql.session import Session

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+import queue_calls
 from clocked import NAME_TAKEN, Calls, Claim, ClockedDatabase
 from handling_model import HandlingQueue
 from hypothesis import HealthCheck, settings
@@ -26,7 +27,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from names_model import SILENCE_S, Names
 from queue_model import LEASE_LOST, MOVES, OLD_LEASE_S, Row
 
-from sql import dead_letters, events, jobs, names, old_workers, settling
+from sql import dead_letters, jobs, names, old_workers, settling
 from sql.names import Identity
 
 # how often each happens; in one rule, since hypothesis leaves whole rules out of half of all sequences
@@ -220,16 +221,16 @@ class Workers(RuleBasedStateMachine):
         """End a claim; only the newest of a job is ever accepted."""
         job, outcome = self.shown(held), {"how": how}
         if how == "complete":
-            call = jobs.complete_job(self.calls, job, outcome, 0)
+            call = queue_calls.complete_job(self.calls, job, outcome, 0)
             answer = self.make(call, lambda: self.model.complete(*held.key, outcome))
         elif how == "fail":
-            call = jobs.fail_job(self.calls, job, "400", outcome)
+            call = queue_calls.fail_job(self.calls, job, "400", outcome)
             answer = self.make(call, lambda: self.model.fail(*held.key, outcome))
         elif how == "retry":
-            call = jobs.retry_job(self.calls, job, delay_s, "500", outcome)
+            call = queue_calls.retry_job(self.calls, job, delay_s, "500", outcome)
             answer = self.make(call, lambda: self.model.retry(*held.key, delay_s, outcome))
         else:
-            call = jobs.release_job(self.calls, job, delay_s, "away")
+            call = queue_calls.release_job(self.calls, job, delay_s, "away")
             answer = self.make(call, lambda: self.model.release(*held.key, delay_s))
         if answer != LEASE_LOST:
             assert held.key == max(one for one in self.handed_out if one[0] == job.id)
@@ -287,7 +288,7 @@ class Workers(RuleBasedStateMachine):
         asked = draw("id", [*LEARNINGS, *self.often(lambda job: job.awaits), UUID(int=999)])
         how = draw("how", ["read", "acknowledged"])
         self.make(
-            events.handle_event(self.calls, asked, how),
+            queue_calls.handle_event(self.calls, asked, how),
             lambda: self.model.handle(asked, how),
             shown=lambda answer: (answer.found, set(answer.ended)),
         )

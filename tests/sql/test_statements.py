@@ -13,7 +13,6 @@ RUNS = {
     "executescript": 0,
     "fetch": 0,
     "_documents": 1,
-    "_settle": 2,
     "_change": 1,
 }  # and which argument is it
 QUOTED = {"sql.Identifier", "sql.Literal"}
@@ -23,7 +22,6 @@ REASONS = {
     ("sql/line.py", "query.encode()"): "hands on what fetch is called with, and each such call is looked at here",
     ("sql/session.py", "query"): "the same",
     ("sql/learnings.py", "query"): "the same, of _documents",
-    ("sql/jobs.py", "query"): "the same, of _settle",
     ("sql/migrate.py", "migration.text.encode()"): "a file of ours",
     ("sql/migrate.py", "privileges().encode()"): "files of ours",
     ("sql/migrate.py", "routines().encode()"): "files of ours",

@@ -7,6 +7,7 @@ from typing import Literal
 
 import psycopg
 import pytest
+import queue_calls
 from daemons import QUIET, daemon, idle, insert, row
 from faults.postgres import FORGETFUL, CrashablePostgres, crashable
 from faults.proxy import proxy
@@ -94,7 +95,7 @@ async def test_by_another_worker(server: CrashablePostgres, tmp_path: Path) -> N
         wire.heal()
         fake.held.set()
         await program.event("lease_lost", job_id=str(job_id))
-        await jobs.complete_job(other, job, {"by": "mini"}, 0)
+        await queue_calls.complete_job(other, job, {"by": "mini"}, 0)
         await other.close()
         assert [] == ends(program)
         with psycopg.connect(server.dsn, autocommit=True) as database:
