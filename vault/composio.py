@@ -8,8 +8,6 @@ from msgspec import Raw
 
 from vault.rawjson import ID_CHARS, clip, read, read_body, read_id
 
-Version = Literal["V1", "V2", "V3"]
-
 _SLUG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _TRIGGER_MESSAGE: Final = "composio.trigger.message"
 _TRIGGER_DISABLED: Final = "composio.trigger.disabled"
@@ -22,31 +20,26 @@ _MESSAGE_BYTES: Final = 64 * 1024  # of a larger one, nothing is unfolded that n
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What the vault reads off a delivery; every text can be stored in a Postgres text column.
 
-    `slug` is the trigger's, or the type of another `composio.*` event; `version` and `slug` are None for an
-    unknown shape. Ids are at most 256 characters; `data_text` is the first 1,000 of the event's data.
+    `slug` is the trigger's, or the type of another `composio.*` event; None for an unknown shape. Ids are at most 256
+    characters; `data_text` is the first 1,000 of the event's data.
     """
 
-    version: Version | None = None
     slug: str | None = None
-    trigger_id: str | None = None
     connected_account_id: str | None = None
     user_id: str | None = None
-    log_id: str | None = None
     data_text: str = ""
 
     def __repr__(self) -> str:
         """Show no data."""
-        return f"Event(version={self.version!r}, slug={self.slug!r}, log_id={self.log_id!r})"
+        return f"Event(slug={self.slug!r})"
 
 
 class _Ids(msgspec.Struct):
     """The `metadata` of a trigger's V3 message, as Composio sends it."""
 
     trigger_slug: str
-    trigger_id: str | None = None
     connected_account_id: str | None = None
     user_id: str | None = None
-    log_id: str | None = None
 
 
 class _Message(msgspec.Struct):
@@ -70,25 +63,21 @@ class _Envelope(msgspec.Struct):
     trigger_id: Raw = Raw()
     connection_id: Raw = Raw()
     payload: Raw = Raw()
-    log_id: Raw = Raw()
 
 
 class _Metadata(msgspec.Struct):
     """The `metadata` of V3."""
 
     trigger_slug: Raw = Raw()
-    trigger_id: Raw = Raw()
     connected_account_id: Raw = Raw()
     user_id: Raw = Raw()
-    log_id: Raw = Raw()
 
 
 class _V2Data(msgspec.Struct):
-    """The ids that V2 mixes into `data`; its `trigger_id` is a UUID that nothing else knows."""
+    """The ids that V2 mixes into `data`."""
 
     connection_id: Raw = Raw()
     connection_nano_id: Raw = Raw()
-    trigger_nano_id: Raw = Raw()
     user_id: Raw = Raw()
 
 
@@ -138,16 +127,13 @@ def _message(body: bytes) -> Event | None:
     if message is None:
         return None
     ids = message.metadata
-    for one in (ids.trigger_slug, ids.trigger_id, ids.connected_account_id, ids.user_id, ids.log_id):
+    for one in (ids.trigger_slug, ids.connected_account_id, ids.user_id):
         if one is not None and (len(one) > ID_CHARS or "\0" in one):
             return None
     return Event(
-        version="V3",
         slug=ids.trigger_slug,
-        trigger_id=ids.trigger_id,
         connected_account_id=ids.connected_account_id,
         user_id=ids.user_id,
-        log_id=ids.log_id,
         data_text=clip(message.data),
     )
 
@@ -164,12 +150,9 @@ def _v3(envelope: _Envelope) -> Event | None:
         return None
     ids = _lifecycle_ids(kind, metadata, envelope.data)
     return Event(
-        version="V3",
         slug=read_id(metadata.trigger_slug) if kind == _TRIGGER_MESSAGE else kind,
-        trigger_id=read_id(ids.trigger_id),
         connected_account_id=read_id(ids.connected_account_id),
         user_id=read_id(ids.user_id),
-        log_id=read_id(metadata.log_id),
         data_text=_data_text(kind, envelope.data),
     )
 
@@ -179,13 +162,8 @@ def _lifecycle_ids(kind: str, metadata: _Metadata, data: Raw) -> _Metadata:
     if kind not in (_TRIGGER_DISABLED, _ACCOUNT_EXPIRED):
         return metadata
     subject = read(data, _Subject) or _Subject()
-    if kind == _ACCOUNT_EXPIRED:
-        return _Metadata(connected_account_id=subject.id, user_id=subject.user_id)
-    return _Metadata(
-        trigger_id=subject.id,
-        connected_account_id=subject.connected_account_id,
-        user_id=subject.user_id,
-    )
+    account = subject.id if kind == _ACCOUNT_EXPIRED else subject.connected_account_id
+    return _Metadata(connected_account_id=account, user_id=subject.user_id)
 
 
 def _v2(envelope: _Envelope) -> Event | None:
@@ -194,12 +172,9 @@ def _v2(envelope: _Envelope) -> Event | None:
     if not (kind and envelope.timestamp and data and data.connection_id):
         return None
     return Event(
-        version="V2",
         slug=_upper(kind),
-        trigger_id=read_id(data.trigger_nano_id),
         connected_account_id=read_id(data.connection_nano_id),
         user_id=read_id(data.user_id),
-        log_id=read_id(envelope.log_id),
         data_text=_data_text(kind, envelope.data),
     )
 
@@ -209,11 +184,8 @@ def _v1(envelope: _Envelope) -> Event | None:
     if not (name and envelope.connection_id and envelope.trigger_id and envelope.payload):
         return None
     return Event(
-        version="V1",
         slug=_upper(name),
-        trigger_id=read_id(envelope.trigger_id),
         connected_account_id=read_id(envelope.connection_id),
-        log_id=read_id(envelope.log_id),
         data_text=clip(envelope.payload),
     )
 
