@@ -3,17 +3,19 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
 import psycopg
 from aiohttp.test_utils import TestClient
+from multidict import CIMultiDict
 from programs import until
 from psycopg import sql
 from psycopg.rows import dict_row
 
 from vault.sender import new_webhook_id, sample_body, signed_headers
+from vault.signature import Delivery, prove, read_claim
 
 SECRET = "whsec_secret-of-the-tests"
 KEY = "edge-key-of-the-tests"
@@ -45,6 +47,13 @@ async def say(port: int, message: bytes) -> bytes:
         return await asyncio.wait_for(reader.read(), 30)
     finally:
         writer.close()
+
+
+def verify(
+    headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes | str], now: float, tolerance_s: float = 300
+) -> Delivery:
+    """Check a delivery as the vault does, whatever the case of its headers' names; raises SignatureRefused."""
+    return prove(read_claim(CIMultiDict(headers), now, tolerance_s), body, secrets)
 
 
 def rows(database: psycopg.Connection, table: str) -> list[Row]:

@@ -6,7 +6,8 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from vault.answer import phrase
-from vault.guest import Guest, Headers, guest_of
+from vault.guest import Guest, guest_of
+from vault.signature import Headers
 
 
 class BodyRefused(Exception):

@@ -6,13 +6,12 @@ from http import HTTPStatus
 from typing import Any, Protocol, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from vault.answer import Answer
 from vault.gate import Gate
+from vault.signature import Headers
 
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 KEPT_ALIVE_S = 75.0  # longer than the minute for which proxies keep a connection of theirs
 LINGERING_S = 5.0  # to read on after a refusal, so that the answer is not lost with the reset
 

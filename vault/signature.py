@@ -4,10 +4,13 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
+from multidict import CIMultiDict, CIMultiDictProxy
+
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
 # A dot is allowed although the signed text is id.timestamp.body: a part of the id could only be taken for the
 # timestamp if the body began with digits and a dot, and what Composio signs begins with a brace.
@@ -46,7 +49,6 @@ class Delivery(msgspec.Struct, frozen=True):
     """A delivery that Composio signed; the attempt counts from 1, is not signed, and only for the log."""
 
     webhook_id: str
-    timestamp_s: int
     attempt: int | None
 
 
@@ -72,24 +74,9 @@ class Claim(msgspec.Struct, frozen=True):
     attempt: int | None
 
 
-def verify(
-    headers: Mapping[str, str],
-    body: bytes,
-    secrets: Sequence[bytes | str],
-    now: float,
-    tolerance_s: float = 300,
-) -> Delivery:
-    """Check a delivery against every secret at `now` in unix seconds; raise SignatureRefused.
-
-    `headers` may be a plain mapping or a multidict; names are compared without case.
-    The scheme is that of Composio's SDKs (Python 0.30, TypeScript 0.19).
-    """
-    return prove(read_claim(headers, now, tolerance_s), body, secrets)
-
-
-def read_claim(headers: Mapping[str, str], now: float, tolerance_s: float = 300) -> Claim:
+def read_claim(headers: Headers, now: float, tolerance_s: float = 300) -> Claim:
     """Read the headers at `now` in unix seconds; raise SignatureRefused for what no body could make good."""
-    ids, timestamps, all_signatures, attempts = _values(headers)
+    ids, timestamps, all_signatures, attempts = (headers.getall(name, []) for name in _HEADERS)
     webhook_id = _matching(_only(ids), _WEBHOOK_ID, "bad_id")
     timestamp = _matching(_only(timestamps), _TIMESTAMP, "bad_timestamp")
     signatures = _only(all_signatures)
@@ -104,13 +91,16 @@ def read_claim(headers: Mapping[str, str], now: float, tolerance_s: float = 300)
 
 
 def prove(claim: Claim, body: bytes, secrets: Sequence[bytes | str]) -> Delivery:
-    """Check a claim against the body and every secret; raise SignatureRefused."""
+    """Check a claim against the body and every secret; raise SignatureRefused.
+
+    The scheme is that of Composio's SDKs (Python 0.30, TypeScript 0.19).
+    """
     if not body:
         raise SignatureRefused("empty_body")
     expected = [_signature(secret, claim.webhook_id, claim.timestamp, body) for secret in secrets if secret]
     if not _any_equal(expected, claim.signatures):
         raise SignatureRefused("bad_signature")
-    return Delivery(claim.webhook_id, int(claim.timestamp), claim.attempt)
+    return Delivery(claim.webhook_id, claim.attempt)
 
 
 def sign(secret: bytes | str, webhook_id: str, timestamp_s: int, body: bytes) -> str:
@@ -154,19 +144,6 @@ def _only(values: list[str]) -> str:
     if len(values) > 1:
         raise SignatureRefused("repeated_header")
     return values[0]
-
-
-def _values(headers: Mapping[str, str]) -> list[list[str]]:
-    """Return the values of each header that counts here; a multidict may have several of one."""
-    several = getattr(headers, "getall", None)
-    if several is not None:
-        return [several(name, []) for name in _HEADERS]
-    found: dict[str, list[str]] = {name: [] for name in _HEADERS}
-    for key, value in headers.items():
-        values = found.get(key.lower())
-        if values is not None:
-            values.append(value)
-    return list(found.values())
 
 
 def _matching(value: str, pattern: re.Pattern[str], reason: Reason) -> str:

@@ -15,12 +15,11 @@ from sql.learnings import NewEvent, Recorded
 from vault.answer import Answer
 from vault.body import BodyRefused, check_head, read_body
 from vault.composio import parse, safe_slug
-from vault.guest import Headers
 from vault.keys import CLOCK, INBOX, SETTINGS
 from vault.queues import choose_queue
 from vault.rawjson import expands, fold
 from vault.settings import VaultSettings
-from vault.signature import Claim, SignatureRefused, prove, read_claim
+from vault.signature import Claim, Headers, SignatureRefused, prove, read_claim
 from vault.spooler import Spooled
 
 RETRY_AFTER_S = 5

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from deliveries import verify
 
 from vault import sender
 from vault.composio import parse
 from vault.sender import Message, SendFailed, raw_messages, sample_body, sample_messages, send, signed_headers
-from vault.signature import verify
 
 SECRET = "whsec_test"
 NOW = 1767225600.25
