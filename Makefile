@@ -29,11 +29,13 @@ clean:             ## forget everything that the other targets made
 
 setup: $(READY)
 
-# python3 is 3.9 on macOS, and a version manager's shim may exist and not run: try each name, ask each its version
+# python3 is 3.9 on macOS, and a version manager's shim may exist and not run: try each name, ask each its version. Where
+# an environment is active, this one even, what counts is the Python that it was made with
 $(READY): pyproject.toml sql/version.py
 	@command -v git >/dev/null 2>&1 || { echo "agent-vault needs git: install it and run make again" >&2; exit 1; }
 	@for name in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 python; do \
-	  if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$name; break; fi; \
+	  found=$$($$name -c 'import sys; sys.version_info < (3, 11) or print(sys._base_executable)' 2>/dev/null); \
+	  if [ -n "$$found" ]; then break; fi; \
 	done; \
 	[ -n "$$found" ] || { echo "agent-vault needs Python 3.11 or later: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }; \
 	$$found -c 'import ensurepip, venv' >/dev/null 2>&1 || { echo "agent-vault needs Python's venv: install your system's python3-venv package" >&2; exit 1; }; \
