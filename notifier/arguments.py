@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +15,33 @@ class Command(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
         """Read all arguments; exits with 2 where one is unknown."""
-        known, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown[0])}")
+        given = list(sys.argv[1:] if args is None else args)
+        self._refuse(self._unknown_before_command(given))
+        known, unknown = super().parse_known_args(given, namespace)
+        self._refuse(unknown)
         return known, unknown
 
-    def _meant(self, argument: str) -> str:
-        names = [name for action in self._actions for name in action.option_strings]
-        near = difflib.get_close_matches(argument.partition("=")[0], names, n=1)
-        return f" (did you mean {near[0]}?)" if near else ""
+    def _unknown_before_command(self, given: Sequence[str]) -> list[str]:
+        """Find the option that none of this command's begins with, whose value argparse would take for a command."""
+        below = [action for action in self._actions if action.nargs == argparse.PARSER]
+        commands = [name for action in below for name in action.choices or ()]
+        for argument in given if commands else ():
+            if argument == "--" or argument in commands:
+                break
+            if argument.startswith("--") and not any(name.startswith(_name(argument)) for name in self._names):
+                return [argument]
+        return []
+
+    def _refuse(self, unknown: Sequence[str]) -> None:
+        if unknown:
+            near = difflib.get_close_matches(_name(unknown[0]), self._names, n=1)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for action in self._actions for name in action.option_strings]
+
+
+def _name(argument: str) -> str:
+    return argument.partition("=")[0]

@@ -135,6 +135,7 @@ def test_a_port_that_is_none(run: Run, tmp_path: Path, command: str, port: str) 
     [
         (("serve", "--prot=80"), "agent-vault serve: error: unrecognized arguments: --prot=80 (did you mean --port?)"),
         (("doctor", "--old-ulr=x"), "agent-vault doctor: error: unrecognized arguments: --old-ulr=x (did you mean"),
+        (("jobs", "--limt", "5"), "agent-vault jobs: error: unrecognized arguments: --limt (did you mean --limit?)"),
         (("up", "now"), "agent-vault up: error: unrecognized arguments: now"),
     ],
 )
