@@ -142,9 +142,12 @@ class Claiming:
     async def _recall(self) -> None:
         """Count what an earlier run of this daemon may have left pending in the gateway, and watch over it."""
         daemon, now_s = self._presence.identity.daemon, asyncio.get_running_loop().time()
-        for wake in await settling.recent_wakes(self._session, daemon, self._pacer.window_s):
+        wakes = await settling.recent_wakes(self._session, daemon, self._pacer.window_s)
+        for wake in wakes:
             if wake.session is not None:
                 self._pacer.remember(wake.session, wake.wake, now_s, wake.age_s)
+        if wakes:
+            await self._watch.forget_lost()
         until_ms = await settling.awaiting_until(self._session, daemon, self._queues)
         if until_ms is not None:
             self._watch.expect(until_ms / 1000)

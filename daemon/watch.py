@@ -83,6 +83,12 @@ class GatewayWatch:
         if up_s is not None:
             await self._compare(up_s)
 
+    async def forget_lost(self) -> None:
+        """Count nothing as pending any more that an earlier process of the gateway took."""
+        up_s = await self._gateway.uptime_s()
+        if up_s is not None:
+            self._pacer.gateway_began(asyncio.get_running_loop().time() - up_s)
+
     async def look(self) -> None:
         """Look once."""
         up_s = await self._gateway.uptime_s()

@@ -17,6 +17,7 @@ CONFIGURATION: Final = 78  # EX_CONFIG of sysexits.h: a supervisor need not try 
 CONFIG = "config"
 NOTES: Final = "notes"
 _NEAR = 0.85  # of 1: a letter or two
+_NEARER = 0.9  # a letter, or two that changed places
 
 
 class SettingsError(Exception):
@@ -122,13 +123,18 @@ def environment_names(cls: type[Settings]) -> frozenset[str]:
 def mistyped(cls: type[Settings], environment: Mapping[str, str]) -> list[str]:
     """Say of each variable that is none of ours, but nearly, which one is meant.
 
-    Not of each with our prefix: HashiCorp's programs have VAULT_ADDR, and Kubernetes makes VAULT_SERVICE_HOST.
+    Not of each with our prefix: HashiCorp's programs have VAULT_ADDR, and Kubernetes makes VAULT_SERVICE_HOST. Without
+    it a name may be another program's, and is told only where it is nearer and the setting itself is not there.
     """
-    prefix, known = cls.prefix, environment_names(cls)
+    known = environment_names(cls)
+    own = {name for name in known if name.startswith(cls.prefix)}
+    lacking = {name for name in known - own if name not in environment}
+    strays = [name for name in sorted(environment) if name not in known]
     meant = {
-        name: get_close_matches(name, known, n=1, cutoff=_NEAR)
-        for name in sorted(environment)
-        if name.startswith(prefix) and name not in known
+        name: get_close_matches(name, own, n=1, cutoff=_NEAR)
+        if name.startswith(cls.prefix)
+        else get_close_matches(name, lacking, n=1, cutoff=_NEARER)
+        for name in strays
     }
     return [f"{name} is no setting: did you mean {near[0]}?" for name, near in meant.items() if near]
 

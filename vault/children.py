@@ -17,6 +17,7 @@ from vault import leash
 LINE_BYTES = 1024 * 1024
 READY_S = 60.0
 RESTART_S = 1.0
+LOOK_S = 1.0
 
 Event = dict[str, Any]
 
@@ -92,9 +93,13 @@ class Child:
         )
         if self.stopping:  # asked to while it was being started
             self.stop()
-        while self._process.stdout and (line := await _line(self._process.stdout)):
-            self._keep_line(line)
-            self._tell(_event(line))
+        watching = asyncio.create_task(_end_with(self._process))
+        try:
+            while self._process.stdout and (line := await _line(self._process.stdout)):
+                self._keep_line(line)
+                self._tell(_event(line))
+        finally:
+            watching.cancel()
         return await self._process.wait()
 
     def _keep_line(self, line: bytes) -> None:
@@ -123,6 +128,14 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     others = {"DATABASE_URL", "COMPOSIO_WEBHOOK_SECRET", "AGENT_EDGE_KEY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign) and name not in others}
     return {**kept, **settings}
+
+
+async def _end_with(leashing: asyncio.subprocess.Process) -> None:
+    """End what a leash left that was killed itself: it is in the leash's session, and would write on for ever."""
+    while leashing.returncode is None:  # noqa: ASYNC110 - its wait() ends with its pipes, which an orphan holds
+        await asyncio.sleep(LOOK_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leashing.pid, signal.SIGKILL)
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:

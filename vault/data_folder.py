@@ -17,8 +17,8 @@ SAMPLE_USER = "agent-vault-sample"
 SAMPLE_QUEUE = "sample"
 
 # the sample's own queue: a daemon that serves a real gateway never listens to it, whatever crashed before
-_VAULT_TOML = f"""# written by agent-vault up at every start
-[[queues]]
+_OURS = "# written by agent-vault up at every start\n"
+_VAULT_TOML = f"""{_OURS}[[queues]]
 user = "{SAMPLE_USER}"
 queue = "{SAMPLE_QUEUE}"
 """
@@ -63,8 +63,10 @@ class DataFolder:
         self._lock(waits)
         os.ftruncate(self.lock_fd, 0)
         os.pwrite(self.lock_fd, str(os.getpid()).encode(), 0)
-        self.vault_toml.write_text(_VAULT_TOML)
-        self.daemon_toml.write_text("# written by agent-vault up at every start\n")
+        for file, text in ((self.vault_toml, _VAULT_TOML), (self.daemon_toml, _OURS)):
+            if file.exists() and not file.read_bytes().startswith(_OURS.encode()):
+                raise FolderError(f"{file} is not of agent-vault up: choose another folder with --data")
+            file.write_text(text)
 
     def webhook_secret(self) -> str:
         """Return the secret that deliveries are signed with, made once and kept; raises OpenSecretError."""

@@ -101,6 +101,10 @@ class EmbeddedPostgres:
 
     def _initialise(self, binaries: Path) -> None:
         """Make a new data folder; a half-made one from an interrupted try is thrown away."""
+        if self.data.exists():
+            raise EmbeddedError(
+                f"{self.data} is no whole database any more, it has no PG_VERSION: restore it, or move it away"
+            )
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         command = [str(binaries / "initdb"), "-D", str(fresh), "-U", "postgres", "--auth=trust", "-E", "UTF8"]

@@ -132,7 +132,7 @@ def _retry_one(desk: Desk, job_id: UUID) -> int:
 def _retry_many(desk: Desk, args: argparse.Namespace) -> int:
     found = desk.loop.run(dead_letters.find_failed(desk.session, _wanted(args, desk.now), MOST + 1))
     if not found:
-        print("no failed job is meant: nothing was changed")
+        print("no failed job is meant (one that was cancelled needs its ID): nothing was changed")
         return 0
     _tell(desk, "failed jobs, the longest dead of more" if len(found) > MOST else "failed jobs", found[:MOST])
     if not _agreed("queue them again?", is_sure=args.yes):
@@ -205,5 +205,6 @@ def _not_so(desk: Desk, job_id: UUID, must: str) -> int:
 
 def _nothing(why: str) -> int:
     """Say why nothing was done, and return the exit status."""
+    sys.stdout.flush()  # what it is about comes first
     print(f"agent-vault: {why}", file=sys.stderr)
     return 1

@@ -64,7 +64,7 @@ def reason(stage: str, way: Way, daemon: Child) -> str:
     if daemon.ending is not None:
         return f"the daemon {daemon.ending}; {daemon.complaint()}"
     paused = [event for event in daemon.said if event.get("event") == "gateway_paused"]
-    if stage == "delivered" and paused:
+    if stage in {"claimed", "delivered"} and paused:
         return str(paused[-1].get("remedy"))
     if stage == "notified":
         return NO_TRIGGER

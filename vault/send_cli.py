@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ def _send(args: argparse.Namespace) -> int:
         messages = sender.sample_messages(args.slug, args.count, time.time())
     receipts = asyncio.run(sender.send(_url(args.to or f"http://127.0.0.1:{key.port}"), key.secret, messages))
     for receipt in receipts:
-        print(f"{receipt.webhook_id}  {receipt.status}  {receipt.ms:.1f} ms  {receipt.answer or ''}")
+        answer = "" if receipt.answer is None else json.dumps(receipt.answer)
+        print(f"{receipt.webhook_id}  {receipt.status}  {receipt.ms:.1f} ms  {answer}")
     if any(receipt.status == HTTPStatus.UNAUTHORIZED for receipt in receipts):
         print(
             f"agent-vault: signed with the secret of {key.place}: if that vault has another, give its file with "
@@ -73,7 +75,8 @@ def _key(file: Path | None) -> _Key:
     try:
         return _of_settings(SETTING, None)
     except SettingsError as error:
-        if error.lines[0].partition(":")[0] != f"{SETTING} is not set" or len(error.lines) > 1:
+        others = [line for line in error.lines[1:] if SETTING in line or "is no setting" not in line]
+        if error.lines[0].partition(":")[0] != f"{SETTING} is not set" or others:
             raise
     kept = DataFolder(default_data()).secrets / SETTING.lower()
     if not kept.exists():

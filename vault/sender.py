@@ -160,7 +160,7 @@ def _remedy(url: str, error: Exception) -> str:
         case aiohttp.ClientConnectorDNSError():
             return f"nobody knows the name in {url}: check its spelling"
         case aiohttp.ClientConnectorError():
-            return f"nothing listens at {url}: start the vault with agent-vault serve"
+            return f"nothing listens at {url}: start the vault (agent-vault up, or serve)"
         case _:
             return f"{url} broke off before it answered: look at the vault's log"
 

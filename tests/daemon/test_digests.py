@@ -84,6 +84,19 @@ async def test_what_an_earlier_run_sent_counts(
     assert ("queued", 0) == (row(database, job_id)["status"], row(database, job_id)["attempts"])
 
 
+async def test_what_a_gateway_of_before_took_does_not_count(
+    dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
+) -> None:
+    """Where it too began anew while the daemon was away, it has all its slots free."""
+    settings = {"pacing": "on", "gateway_window_s": 3600}
+    for done in (9, 18):
+        async with daemon(dsn, fake.url, tmp_path, **settings) as program:
+            events(database, 9)
+            await become(database, program, done=done)
+        assert done == len(fake.wakes)
+        fake.uptime_s = 0.0
+
+
 async def test_without_pacing_the_gateway_gets_it_all(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:

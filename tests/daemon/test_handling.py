@@ -57,7 +57,8 @@ async def test_what_is_not_handled_is_sent_again_in_a_digest(
     dsn: str, database: psycopg.Connection, fake: FakeGateway, tmp_path: Path
 ) -> None:
     """When the agent's time is over the jobs go out together, an attempt spent, and fail when none is left."""
-    async with daemon(dsn, fake.url, tmp_path, config=configured(tmp_path, HANDLED), pulse_s=0.2) as program:
+    settings = {"config": configured(tmp_path, HANDLED), "pulse_s": 0.2, "pacing": "on"}
+    async with daemon(dsn, fake.url, tmp_path, **settings) as program:
         jobs = events(database, 3)
         for job_id in jobs:
             await program.event("job_awaits_handling", job_id=str(job_id))

@@ -136,6 +136,14 @@ def test_a_port_that_is_none(run: Run, tmp_path: Path, command: str, port: str) 
         (("serve", "--prot=80"), "agent-vault serve: error: unrecognized arguments: --prot=80 (did you mean --port?)"),
         (("doctor", "--old-ulr=x"), "agent-vault doctor: error: unrecognized arguments: --old-ulr=x (did you mean"),
         (("jobs", "--limt", "5"), "agent-vault jobs: error: unrecognized arguments: --limt (did you mean --limit?)"),
+        (
+            ("jobs", "--limit", "1", "replay", "--since", "1h"),
+            "agent-vault jobs replay: error: unrecognized arguments: --limit",
+        ),
+        (
+            ("jobs", "--old=50m", "--type", "show", "show", "x"),
+            "agent-vault jobs show: error: unrecognized arguments: --old=50m",
+        ),
         (("up", "now"), "agent-vault up: error: unrecognized arguments: now"),
     ],
 )
@@ -158,7 +166,7 @@ def test_send_without_a_vault(run: Run) -> None:
     """Nothing listens: one line with the remedy."""
     refused = run("send", "--to", "http://127.0.0.1:1", COMPOSIO_WEBHOOK_SECRET=SECRET)
     assert 1 == refused.returncode
-    assert "start the vault with agent-vault serve" in refused.stderr
+    assert "start the vault (agent-vault up, or serve)" in refused.stderr
 
 
 def test_send_without_a_secret(run: Run) -> None:

@@ -208,7 +208,8 @@ def test_without_a_terminal_it_needs_a_yes(jobs: Jobs, database: psycopg.Connect
     assert 0 == jobs("retry", "--type", "*", "--yes").returncode
     assert ["queued"] == statuses(database)
     nothing = jobs("retry", "--type", "*", "--yes")
-    assert (0, "no failed job is meant: nothing was changed\n") == (nothing.returncode, nothing.stdout)
+    told = "no failed job is meant (one that was cancelled needs its ID): nothing was changed\n"
+    assert (0, told) == (nothing.returncode, nothing.stdout)
 
 
 def test_more_than_a_batch_is_retried(jobs: Jobs, database: psycopg.Connection) -> None:

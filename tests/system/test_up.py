@@ -221,6 +221,20 @@ async def test_it_starts_again_what_dies(home: Path) -> None:
         assert 0 == await program.stop(signal.SIGINT)
 
 
+async def test_a_killed_leash_leaves_nothing(home: Path) -> None:
+    """What it held is ended and started again, and Ctrl-C ends it all."""
+    async with up(home) as program:
+        await program.says("Ctrl-C ends it")
+        leashed = [one for one in family(program) if one.cmdline()[-3:] == ["-m", "daemon", "run"]]
+        held, leash = sorted(leashed, key=lambda one: len(one.cmdline()))
+        leash.kill()
+        await all_gone([held])
+        await program.says("ended by SIGKILL: starting it again")
+        everything = family(program)
+        assert 0 == await program.stop(signal.SIGINT)
+    await all_gone(everything)
+
+
 async def test_deliveries_while_postgres_is_killed(home: Path) -> None:
     """With Postgres killed a delivery is spooled, and wakes the agent once Postgres runs again."""
     async with up(home) as program:
@@ -301,6 +315,28 @@ async def test_a_folder_that_cannot_be_is_told_clearly(home: Path) -> None:
         assert 1 == await program.ended()
     assert "choose another folder with --data" in program.text
     assert "Traceback" not in program.text
+
+
+@pytest.mark.parametrize("name", ["vault.toml", "daemon.toml"])
+async def test_a_folder_with_settings_of_somebody_elses(home: Path, name: str) -> None:
+    """They are not written over."""
+    data = home / "data"
+    data.mkdir()
+    (data / name).write_text('queues = "work"\n')
+    async with up(home, "--data", str(data)) as program:
+        assert 1 == await program.ended()
+    assert f"{data / name} is not of agent-vault up: choose another folder with --data" in program.text
+    assert 'queues = "work"\n' == (data / name).read_text()
+
+
+async def test_a_database_that_lost_a_part_is_told(home: Path) -> None:
+    """Nothing is made in its place: what is left may still be saved."""
+    rest = home / "data" / "postgres" / "data" / "base"
+    rest.mkdir(parents=True, mode=0o700)
+    async with up(home) as program:
+        assert 1 == await program.ended()
+    assert f"{rest.parent} is no whole database any more, it has no PG_VERSION: restore it" in program.text
+    assert rest.exists()
 
 
 def runnable_by(user: str) -> str:

@@ -134,7 +134,7 @@ async def test_nothing_listens() -> None:
     with socket.socket() as bound:  # bound but not listening: nobody else can take the port
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}{PATH}"
-        assert await failure(url) == f"nothing listens at {url}: start the vault with agent-vault serve"
+        assert await failure(url) == f"nothing listens at {url}: start the vault (agent-vault up, or serve)"
 
 
 @pytest.mark.parametrize("url", ["", "vault", "ftp://127.0.0.1/", "http://", "http://127.0.0.1:99999/"])

@@ -488,6 +488,24 @@ def test_days_are_a_number(monkeypatch: pytest.MonkeyPatch, what: str, days: str
         load()
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("COMPOSIO_WEBHOOK_SECRT", "COMPOSIO_WEBHOOK_SECRET"), ("AGENT_EGDE_KEY", "AGENT_EDGE_KEY")],
+)
+def test_mistyped_names_without_a_prefix(monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
+    """A setting that is not there is told with what was written for it; what is far from it is another program's."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/x")
+    monkeypatch.delenv("COMPOSIO_WEBHOOK_SECRET", raising=False)
+    monkeypatch.delenv("AGENT_EDGE_KEY", raising=False)
+    for other in (name, "DATABASE_URI", "AGENT_KEY", "WEBHOOK_SECRET"):
+        monkeypatch.setenv(other, "canary")
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert [f"{name} is no setting: did you mean {meant}?"] == [
+        line for line in refused.value.lines if "no setting" in line
+    ]
+
+
 @pytest.mark.usefixtures("required")
 def test_mistyped_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that is nearly a setting is told with the setting; HashiCorp's and Kubernetes' are none of ours."""
