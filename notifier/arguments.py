@@ -21,6 +21,17 @@ class Command(argparse.ArgumentParser):
         self.refuse(unknown)
         return known, unknown
 
+    def knows(self, option: argparse.Action) -> bool:
+        """Tell whether it has an option of that name."""
+        return any(name in self._names for name in option.option_strings)
+
+    def refuse(self, unknown: Sequence[str]) -> None:
+        """End with 2 where there are arguments that nobody knows, and with what the first may have meant."""
+        if unknown:
+            near = difflib.get_close_matches(_name(unknown[0]), self._names, n=1)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+
     def _look_before_command(self, given: Sequence[str]) -> None:
         """Refuse an option that stands before a command and that either of them does not know.
 
@@ -49,17 +60,6 @@ class Command(argparse.ArgumentParser):
         """Find the option that a word names, which may be cut short."""
         meant = [name for name in self._names if name.startswith(_name(word))]
         return self._option_string_actions[min(meant, key=len)] if meant else None
-
-    def knows(self, option: argparse.Action) -> bool:
-        """Tell whether it has an option of that name."""
-        return any(name in self._names for name in option.option_strings)
-
-    def refuse(self, unknown: Sequence[str]) -> None:
-        """End with 2 where there are arguments that nobody knows, and with what the first may have meant."""
-        if unknown:
-            near = difflib.get_close_matches(_name(unknown[0]), self._names, n=1)
-            meant = f" (did you mean {near[0]}?)" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
 
     @property
     def _names(self) -> list[str]:
