@@ -38,9 +38,9 @@ $(READY): pyproject.toml sql/version.py
 	  if [ -n "$$found" ]; then break; fi; \
 	done; \
 	[ -n "$$found" ] || { echo "agent-vault needs Python 3.11 or later: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }; \
-	$$found -c 'import ensurepip, venv' >/dev/null 2>&1 || { echo "agent-vault needs Python's venv: install your system's python3-venv package" >&2; exit 1; }; \
-	echo "setting up $(VENV) with $$($$found --version)"; \
-	rm -rf $(VENV) && $$found -m venv $(VENV)
+	"$$found" -c 'import ensurepip, venv' >/dev/null 2>&1 || { echo "agent-vault needs Python's venv: install your system's python3-venv package" >&2; exit 1; }; \
+	echo "setting up $(VENV) with $$("$$found" --version)"; \
+	rm -rf $(VENV) && "$$found" -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[embedded,test]'
 	@touch $@
 

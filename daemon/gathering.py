@@ -70,7 +70,7 @@ class Gathering:
             self._gather(items, now_s, plan)
 
     def learn(self, jobs: int, ended: Ended) -> None:
-        """Learn how many jobs the gateway takes together: half of those that it refused, and one more each time."""
+        """Learn how many may go together: half of what was refused, and one more after as many as may were taken."""
         if ended.refused and jobs > 1:
             self.largest = jobs // 2
         elif ended.pending and jobs >= self.largest:

@@ -1,6 +1,6 @@
 -- Who may do what; runs at the end of every migrate, in its transaction. Execute is taken from everyone and given to
--- service_role; row level security stays on, with no policy of ours but service_role's. With agent_vault.keep_anon on, the
--- public key, which is the role anon, keeps the two old functions, for a worker that still uses it.
+-- service_role; row level security stays on, with no policy of ours but service_role's. With agent_vault.keep_anon on,
+-- the public key, which is the role anon, keeps the two old functions, for a worker that still uses it.
 
 do $$
 declare

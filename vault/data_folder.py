@@ -50,8 +50,10 @@ class DataFolder:
     def claim(self, waits: Callable[[], None]) -> None:
         """Make the folder and lock it, for as long as this process or anything that it leashed lives.
 
-        Calls `waits` where what an earlier `up` leashed must end first. Raises FolderError when another one has it.
+        Calls `waits` where what an earlier `up` leashed must end first. Raises FolderError when another one has it, or
+        a person's settings are in it.
         """
+        self._refuse_foreign()
         try:
             for folder in (self.path, self.secrets, self.logs):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -63,10 +65,8 @@ class DataFolder:
         self._lock(waits)
         os.ftruncate(self.lock_fd, 0)
         os.pwrite(self.lock_fd, str(os.getpid()).encode(), 0)
-        for file, text in ((self.vault_toml, _VAULT_TOML), (self.daemon_toml, _OURS)):
-            if file.exists() and not file.read_bytes().startswith(_OURS.encode()):
-                raise FolderError(f"{file} is not of agent-vault up: choose another folder with --data")
-            file.write_text(text)
+        self.vault_toml.write_text(_VAULT_TOML)
+        self.daemon_toml.write_text(_OURS)
 
     def webhook_secret(self) -> str:
         """Return the secret that deliveries are signed with, made once and kept; raises OpenSecretError."""
@@ -80,6 +80,13 @@ class DataFolder:
             out.write(secret)
         fresh.rename(file)
         return secret
+
+    def _refuse_foreign(self) -> None:
+        """Leave a folder as it is whose settings a person wrote; an empty file may be of an `up` that was killed."""
+        for file in (self.vault_toml, self.daemon_toml):
+            written = file.read_bytes() if file.exists() else b""
+            if written and not written.startswith(_OURS.encode()):
+                raise FolderError(f"{file} is not of agent-vault up: choose another folder with --data")
 
     def _lock(self, waits: Callable[[], None]) -> None:
         """Take the lock; wait for the children of an `up` that was killed, which end by themselves."""

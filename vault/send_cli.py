@@ -75,6 +75,7 @@ def _key(file: Path | None) -> _Key:
     try:
         return _of_settings(SETTING, None)
     except SettingsError as error:
+        # a name that is nearly another setting's is no matter of this command
         others = [line for line in error.lines[1:] if SETTING in line or "is no setting" not in line]
         if error.lines[0].partition(":")[0] != f"{SETTING} is not set" or others:
             raise

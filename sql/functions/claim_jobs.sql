@@ -1,8 +1,8 @@
 -- Claims up to p_limit due jobs of one queue for p_lease_s seconds, in the order of run_at, then the oldest, and answers
 -- what the daemon needs of each and nothing else, so that no foreign payload can break the reading (sent_before is for
--- daemons of earlier releases). After p_not_after it
--- claims nothing: a call that was held up on its way, and that its worker has given up, must not take jobs for nobody. A
--- run_at of -infinity, which few programs can read, is answered as the beginning of 1970.
+-- daemons of earlier releases). After p_not_after it claims nothing: a call that was held up on its way, and that its
+-- worker has given up, must not take jobs for nobody. A run_at of -infinity, which few programs can read, is answered as
+-- the beginning of 1970.
 --
 -- A claim first returns the lapsed leases of its queue, so nobody else has to sweep. A job that lapsed before is claimed
 -- alone, by a worker that is not busy (p_busy) with others: if it kills that worker, it takes no neighbour along. A busy

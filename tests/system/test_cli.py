@@ -230,7 +230,7 @@ async def test_send_reaches_a_vault(run: Run, dsn: str, database: psycopg.Connec
         kept.parent.mkdir(parents=True, mode=0o700)
         kept.write_text("another")
         kept.chmod(0o600)
-        refused = run("send", *to, XDG_DATA_HOME=str(tmp_path / ".local/share"))
+        refused = run("send", *to, XDG_DATA_HOME=str(tmp_path / ".local/share"), DATABASE_URI="another program's")
         assert (1, True) == (refused.returncode, f"the secret of agent-vault up ({kept})" in refused.stderr)
         toml = tmp_path / "named.toml"
         toml.write_text(f'composio_webhook_secret = "{SECRET}"\nport = {port}\n')

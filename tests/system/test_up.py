@@ -326,7 +326,7 @@ async def test_a_folder_with_settings_of_somebody_elses(home: Path, name: str) -
     async with up(home, "--data", str(data)) as program:
         assert 1 == await program.ended()
     assert f"{data / name} is not of agent-vault up: choose another folder with --data" in program.text
-    assert 'queues = "work"\n' == (data / name).read_text()
+    assert [(name, 'queues = "work"\n')] == [(file.name, file.read_text()) for file in data.iterdir()]
 
 
 async def test_a_database_that_lost_a_part_is_told(home: Path) -> None:
